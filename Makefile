@@ -1,5 +1,6 @@
-# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, and Go 1.24 or newer for `make lint-deploy`. All
-# other tools are installed into .venv and .tools, in fixed versions, from the package registries.
+# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, Go 1.24 or newer for `make lint-deploy`, and
+# Node.js 20 or newer with npm for `make browser-test`. All other tools are installed into .venv, .tools and tests/browser/node_modules,
+# in fixed versions, from the package registries.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,13 +16,14 @@ KUSTOMIZE := 5.8.1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
 DIST_BIN := $(TARGET)/dist/leadgate
-# The binary that the client tests and `make hostile` run.
+# The binary that the client tests, the browser tests and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
 CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
 KUSTOMIZE_READY := .tools/kustomize-$(KUSTOMIZE)
+BROWSER_READY := tests/browser/node_modules/ready
 # The name that cargo-deny gives to its copy of the RustSec database, in the folder of deny.toml.
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
@@ -33,18 +35,19 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary and client-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, and PostgreSQL, PgBouncer and Prometheus with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
+	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
+	@echo "PgBouncer, Prometheus and Chromium with apt-get."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test and browser-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) postgres promtool ## Installs the linters, the packages of the Python client, promtool, and PostgreSQL
+tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
 
 .PHONY: postgres
 postgres:
@@ -53,6 +56,10 @@ postgres:
 .PHONY: promtool
 promtool:
 	@tools/install-promtool.sh
+
+.PHONY: chromium
+chromium:
+	@tools/install-chromium.sh
 
 $(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
 	@echo "== tools: Python packages"
@@ -75,6 +82,11 @@ $(CYCLONEDX_READY):
 	@echo "== tools: cargo-cyclonedx $(CARGO_CYCLONEDX)"
 	@mkdir -p .tools
 	cargo install cargo-cyclonedx --locked --version $(CARGO_CYCLONEDX) --root .tools
+	@touch $@
+
+$(BROWSER_READY): tests/browser/package.json tests/browser/package-lock.json
+	@echo "== tools: packages of the browser tests"
+	npm ci --prefix tests/browser --no-audit --no-fund
 	@touch $@
 
 .PHONY: lint
@@ -158,6 +170,21 @@ ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 endif
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
 
+.PHONY: browser-test
+browser-test: chromium $(BROWSER_READY) ## Tests the status page in headless Chromium (LEADGATE_BIN names another binary)
+	@echo "== browser-test: the status page in a browser"
+ifeq ($(LEADGATE_BIN), $(DIST_BIN))
+	cargo build --profile dist --locked --bin leadgate
+endif
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser test
+
+.PHONY: screenshots
+screenshots: chromium $(BROWSER_READY) ## Writes the screenshots of the status page to docs/images
+ifeq ($(LEADGATE_BIN), $(DIST_BIN))
+	cargo build --profile dist --locked --bin leadgate
+endif
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser run screenshots
+
 .PHONY: advisories
 advisories: $(DENY_READY) ## Checks the dependencies against the RustSec database (ADVISORY_DB=PATH: a clone of it, without the network)
 	@echo "== advisories: dependencies with known vulnerabilities"
@@ -187,4 +214,4 @@ first-run: ## Measures the build time of the first cargo run --release
 .PHONY: clean
 clean: ## Removes all build results and installed tools
 	cargo clean
-	rm -rf .venv .tools
+	rm -rf .venv .tools tests/browser/node_modules

@@ -29,6 +29,8 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::QuotaSample;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
@@ -266,6 +268,13 @@ impl App {
         } = self;
         metrics.serving_since(clock::now().into());
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
+        let (tracing, export) = match &config.traces {
+            None => (Tracing::default(), None),
+            Some(settings) => {
+                let (tracing, export) = Tracing::new(settings, &metrics)?;
+                (tracing, Some(export))
+            }
+        };
         log_warnings(config.warnings());
         log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
@@ -343,6 +352,10 @@ impl App {
             store_status: store_status.clone(),
             audit: audit.clone(),
             shutting_down: not_serving.clone(),
+            settings: Arc::new({
+                let accounts = accounts.clone();
+                move |name| accounts.shown_settings(name)
+            }),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
@@ -375,6 +388,10 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
+        let (export_tasks, stop_export) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            export_tasks.spawn(export.run(stop_export.clone()));
+        }
         let parts = grpc::ServerParts {
             tenants,
             authenticator,
@@ -384,6 +401,7 @@ impl App {
             metrics,
             tasks: tasks.clone(),
             cluster,
+            tracing,
         };
         grpc::serve(listener, parts, not_serving, draining.clone()).await;
 
@@ -405,6 +423,10 @@ impl App {
             audit.flush().await;
         }
         store.close().await;
+        // The last spans have ended. The export ends soon, also if the collector does not respond.
+        stop_export.cancel();
+        export_tasks.close();
+        export_tasks.wait().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.
         if tokio::time::timeout(ADMIN_TIMEOUT, &mut admin_pages).await.is_err() {
@@ -485,8 +507,8 @@ impl Shutdown {
     }
 }
 
-/// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired
-/// shares and deletes expired records.
+/// The work that recurs while the process serves: it samples the quotas, checks the store and the certificates, saves the quota usage,
+/// ends expired shares and deletes expired records.
 struct Maintenance {
     store: Store,
     tenants: Tenants,
@@ -519,6 +541,7 @@ impl Maintenance {
                 certificates_checked = Instant::now();
                 self.warn_of_certificates();
             }
+            self.sample_quotas();
             // Writing would fail for the same reason, and one line in the log is enough.
             if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
                 continue;
@@ -534,6 +557,20 @@ impl Maintenance {
             }
         }
         self.save_quota_usage(true).await;
+    }
+
+    /// Samples the quota of each account for the status page.
+    fn sample_quotas(&self) {
+        for (name, gateway) in self.tenants.gateways() {
+            let quota = gateway.quota();
+            let sample = QuotaSample {
+                at: Instant::now(),
+                effective: quota.calls.effective,
+                own_refusals: quota.calls.refused.own + quota.bulk.refused.own,
+                foreign_refusals: quota.calls.refused.foreign + quota.bulk.refused.foreign,
+            };
+            self.metrics.recent().sample(name, sample);
+        }
     }
 
     /// Logs a warning for each certificate that has expired or expires soon.

@@ -24,6 +24,7 @@ use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
 use crate::store::{Store, StoreOptions};
 use crate::telemetry::log;
+use crate::telemetry::trace::{TelemetrySettings, TraceSettings};
 use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
@@ -67,6 +68,8 @@ pub struct Config {
     pub cluster: Option<ClusterConfig>,
     /// The settings of the log.
     pub log: log::LogSettings,
+    /// The settings of traces. `None`: traces are off.
+    pub traces: Option<TraceSettings>,
     /// The settings of the audit.
     pub audit: AuditSettings,
     /// How callers are identified.
@@ -513,6 +516,8 @@ impl Reader {
         };
         let cluster = self.cluster(cluster, &cluster_context);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
+        let telemetry = self.section(&[], &mut all, "telemetry", TelemetrySettings::validate);
+        let traces = telemetry.map(|telemetry| self.traces(&telemetry));
         let audit = self.section(&[], &mut all, "audit", AuditSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
         let callers = self.named_tables(&mut all, "callers");
@@ -563,6 +568,7 @@ impl Reader {
             keep_request_ids,
             cluster: cluster?,
             log: log?,
+            traces: traces?,
             audit: audit?,
             auth: auth?.config(),
             callers: callers?,
@@ -572,6 +578,23 @@ impl Reader {
             source: None,
             fixed,
         })
+    }
+
+    /// Returns the settings of traces, with the standard environment variables over them.
+    fn traces(&mut self, telemetry: &TelemetrySettings) -> Option<TraceSettings> {
+        let errors = match telemetry.traces(&self.environment) {
+            Ok(traces) => return traces,
+            Err(errors) => errors,
+        };
+        for error in errors {
+            self.errors.push(ConfigError {
+                origin: "the environment".to_owned(),
+                path: error.variable.to_owned(),
+                message: error.message,
+                is_absent: false,
+            });
+        }
+        None
     }
 
     /// Builds the registry. A credential of two callers is an error.

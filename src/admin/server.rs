@@ -1,6 +1,7 @@
-//! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited.
+//! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited. A stream has limits
+//! of its own: see [`Connection::outlast`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +24,50 @@ const MAX_CONNECTIONS: usize = 64;
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept. Most often, the process has no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The limits of a connection, as an extension of its request. Clones share them.
+#[derive(Clone)]
+pub(super) struct Connection {
+    limits: Arc<ConnectionLimits>,
+}
+
+struct ConnectionLimits {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Set for a stream.
+    stream_end: OnceLock<CancellationToken>,
+}
+
+impl Connection {
+    /// A connection with this permit.
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            limits: Arc::new(ConnectionLimits {
+                permit: Mutex::new(Some(permit)),
+                stream_end: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Makes the connection a stream: it does not count as one of [`MAX_CONNECTIONS`], and may last longer than
+    /// [`CONNECTION_TIMEOUT`], until `end`. The caller limits the number of streams.
+    pub(super) fn outlast(&self, end: CancellationToken) {
+        self.limits.stream_end.get_or_init(|| end);
+        self.release();
+    }
+
+    fn release(&self) {
+        let permit = &self.limits.permit;
+        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Waits until the connection has to end.
+    async fn limit(&self) {
+        tokio::time::sleep(CONNECTION_TIMEOUT).await;
+        if let Some(end) = self.limits.stream_end.get() {
+            end.cancelled().await;
+        }
+    }
+}
 
 /// Serves until `stop`. Then waits until the open connections have ended.
 pub(super) async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
@@ -53,21 +98,32 @@ async fn accept(listener: &TcpListener, routes: Router, metrics: &Metrics, conne
 
 /// Serves one request.
 async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePermit) {
-    let service = service_fn(move |request: Request<Incoming>| routes.clone().oneshot(request));
+    let limits = Connection::new(permit);
+    let extension = limits.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(extension.clone());
+        routes.clone().oneshot(request)
+    });
     let connection = http1::Builder::new()
         .keep_alive(false)
         // CONNECTION_TIMEOUT includes the headers.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
     // An error, such as a closed connection, concerns the client only.
-    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-    drop(permit);
+    tokio::select! {
+        _ = connection => {}
+        () = limits.limit() => {}
+    }
+    limits.release();
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::io::Write;
 
+    use axum::Extension;
+    use axum::body::{Body, Bytes};
     use axum::routing::get;
     use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
@@ -105,6 +161,44 @@ mod tests {
             "{response}"
         );
         assert_eq!(start.elapsed(), CONNECTION_TIMEOUT);
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_last_until_their_end_and_take_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let mut streams: Vec<_> = (0..MAX_CONNECTIONS)
+            .map(|_| connect(&listener, &request("/stream")))
+            .collect();
+        let mut good = connect(&listener, &request("/live"));
+        let start = Instant::now();
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stream_end = end.clone();
+        let stream = get(move |Extension(connection): Extension<Connection>| async move {
+            connection.outlast(stream_end);
+            Body::from_stream(tokio_stream::pending::<Result<Bytes, Infallible>>())
+        });
+        let routes = Router::new()
+            .route("/live", get(|| async { "alive" }))
+            .route("/stream", stream);
+        let serving = TaskTracker::new().spawn(serve(listener, routes, Arc::default(), stop.clone()));
+        let mut response = String::new();
+        good.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("alive"), "{response}");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        tokio::time::sleep(CONNECTION_TIMEOUT * 10).await;
+        for stream in &mut streams {
+            let mut headers = [0; 12];
+            stream.read_exact(&mut headers).await.unwrap();
+            assert_eq!(&headers, b"HTTP/1.1 200");
+        }
+        end.cancel();
+        for mut stream in streams {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            assert_eq!(start.elapsed(), CONNECTION_TIMEOUT * 10);
+        }
         stop.cancel();
         serving.await.unwrap();
     }

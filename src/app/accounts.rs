@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{ShownCaller, ShownSettings};
 use crate::cluster::TenantLease;
 use crate::config::{CallerConfig, TenantConfig, log_warnings, unknown_attributes};
 use crate::context::RequestContext;
@@ -113,6 +114,22 @@ impl Accounts {
         }
     }
 
+    /// The settings of an account that the status page shows. It has no authentication, so no key and no URL is among them.
+    pub(super) fn shown_settings(&self, name: &str) -> ShownSettings {
+        let reloaded = self.reloaded();
+        let tenant = reloaded.tenants.get(name);
+        let callers = reloaded.callers.iter().map(|(name, caller)| ShownCaller {
+            name: name.clone(),
+            weight: caller.quota.weight,
+            calls_per_window: caller.quota.calls_per_window,
+            max_criticality: caller.quota.max_criticality.name(),
+        });
+        ShownSettings {
+            settings: tenant.map_or_else(Vec::new, shown_settings),
+            callers: callers.collect(),
+        }
+    }
+
     /// Runs a task until it ends. The shutdown waits for it.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.tasks.spawn(task);
@@ -206,4 +223,60 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+/// The settings of an account that anyone may see, by path.
+fn shown_settings(tenant: &TenantConfig) -> Vec<(&'static str, String)> {
+    let TenantConfig {
+        limits,
+        upstream,
+        writes,
+        sharing,
+        batching,
+        ..
+    } = tenant;
+    let time = |duration: Duration| humantime::format_duration(duration).to_string();
+    let daily = match limits.daily {
+        0 => "unknown".to_owned(),
+        daily => daily.to_string(),
+    };
+    vec![
+        ("limits.calls", limits.calls.to_string()),
+        ("limits.bulk", limits.bulk.to_string()),
+        ("limits.window", time(limits.window)),
+        ("limits.bulk_pays_calls", limits.bulk_pays_calls.to_string()),
+        ("limits.reserve", limits.reserve.to_string()),
+        ("limits.daily", daily),
+        ("limits.daily_reset_zone", limits.daily_reset_zone.clone()),
+        ("limits.queue", limits.queue.to_string()),
+        ("limits.queue_per_caller", limits.queue_per_caller.to_string()),
+        ("upstream.connect_timeout", time(upstream.connect_timeout)),
+        ("upstream.timeout", time(upstream.timeout)),
+        ("upstream.max_in_flight", upstream.max_in_flight.to_string()),
+        ("upstream.max_attempts", upstream.max_attempts.to_string()),
+        ("upstream.http2", upstream.http2.to_string()),
+        ("upstream.breaker_failures", upstream.breaker_failures.to_string()),
+        ("upstream.breaker_pause", time(upstream.breaker_pause)),
+        ("upstream.breaker_max_pause", time(upstream.breaker_max_pause)),
+        ("upstream.max_retry_after", time(upstream.max_retry_after)),
+        ("batching.reads", batching.reads.to_string()),
+        ("batching.updates", batching.updates.to_string()),
+        ("batching.creates", batching.creates.to_string()),
+        ("batching.upserts", batching.upserts.to_string()),
+        ("batching.activities", batching.activities.to_string()),
+        ("batching.max_reads", batching.max_reads.to_string()),
+        ("batching.max_updates", batching.max_updates.to_string()),
+        ("batching.max_creates", batching.max_creates.to_string()),
+        ("batching.max_upserts", batching.max_upserts.to_string()),
+        ("batching.max_activities", batching.max_activities.to_string()),
+        ("batching.import_window", batching.import_window.to_string()),
+        ("writes.check_options", writes.check_options.to_string()),
+        ("writes.find_duplicates", writes.find_duplicates.to_string()),
+        (
+            "sharing.default_activity_type",
+            sharing.default_activity_type.to_string(),
+        ),
+        ("sharing.leads_per_user", sharing.leads_per_user.to_string()),
+        ("metadata_lifetime", time(tenant.metadata_lifetime)),
+    ]
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::audit::{AuditContext, AuditSubject};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::identity::permission::Permissions;
+use crate::telemetry::trace::Trace;
 
 /// The criticality of a request, as in Google's SRE book, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +60,8 @@ pub struct RequestContext {
     pub record: Option<Arc<dyn Record>>,
     /// Writes the line of a mutation to the audit.
     pub audit: AuditContext,
+    /// The trace, and the span that is the parent of the next ones.
+    pub trace: Trace,
 }
 
 /// What was done for a request so far. The caller gets it also if its deadline passes before the request ends.
@@ -85,9 +88,9 @@ impl CallProgress {
 /// mutation that was never sent has no record.
 pub trait Record: fmt::Debug + Send + Sync {
     /// Writes the record if it is not written.
-    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
+    fn begin<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a>;
     /// Deletes the record, unless an earlier request of the mutation may have been executed.
-    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
+    fn undo<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a>;
 }
 
 /// The result of writing a record.
@@ -159,6 +162,7 @@ impl RequestContext {
             progress: Arc::default(),
             record: None,
             audit: AuditContext::default(),
+            trace: Trace::default(),
         }
     }
 
@@ -189,6 +193,7 @@ impl RequestContext {
             progress: self.progress.clone(),
             record: self.record.clone(),
             audit: self.audit.clone(),
+            trace: self.trace.clone(),
         }
     }
 
@@ -204,7 +209,7 @@ impl RequestContext {
     /// Writes the record of the mutation before its next request is sent.
     pub async fn begin(&self) -> Result<()> {
         match &self.record {
-            Some(record) => self.wait(STORE, record.begin(&self.caller)).await?,
+            Some(record) => self.wait(STORE, record.begin(self)).await?,
             None => Ok(()),
         }
     }
@@ -216,7 +221,7 @@ impl RequestContext {
             && self.progress.counts().conclusive_from.is_none()
         {
             // A record that cannot be deleted stays. Then the mutation is looked up after a crash.
-            let _ = record.undo(&self.caller).await;
+            let _ = record.undo(self).await;
         }
     }
 

@@ -45,6 +45,7 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
 use crate::telemetry::metrics::{Attempt, Metrics};
+use crate::telemetry::trace::{Span, Trace};
 use account::{AccountKeys, KeyDecision};
 use address::Resolver;
 use cause::{Outage, OutageChange};
@@ -498,14 +499,16 @@ impl Client {
         context.sent();
 
         let sent = Instant::now();
-        let (response, mut requeues) = self.send(context, operation, pair, retries.operation(), permit).await;
-        let result = self.read(context, operation, response, queued, sent.elapsed());
+        let mut span = Span::default();
+        let sending = self.send(context, operation, pair, retries.operation(), permit, &mut span);
+        let (response, mut requeues) = sending.await;
+        let result = self.read(context, operation, response, queued, sent.elapsed(), 1, span);
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 
-    /// Reads the response and reports the attempt.
+    /// Reads the response and reports the attempt. `operations`: more than one for a batch.
     fn read<O: Operation>(
         &self,
         context: &RequestContext,
@@ -513,6 +516,8 @@ impl Client {
         response: Result<UpstreamResponse>,
         queued: Duration,
         took: Duration,
+        operations: usize,
+        span: Span,
     ) -> Result<O::Output> {
         let status = response.as_ref().ok().map(|response| response.status.as_u16());
         let result = response.and_then(|response| {
@@ -521,6 +526,7 @@ impl Client {
                 .map_err(|error| error.with_status(response.status.as_u16()))
         });
         let unreadable = result.as_ref().map_or(0, O::unreadable);
+        end_attempt(span, O::NAME, status, result.as_ref().err());
         self.report(
             context,
             O::NAME,
@@ -529,6 +535,7 @@ impl Client {
             took,
             result.as_ref().err(),
             unreadable,
+            operations,
         );
         result
     }
@@ -542,11 +549,13 @@ impl Client {
         pair: &KeyPair,
         id: OperationId,
         permit: CallPermit,
+        span: &mut Span,
     ) -> ExchangeResult {
         let request = match self.build(operation.request(), pair) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
         };
+        *span = attempt_span(&context.trace, &request);
         let timeout = Instant::now() + self.shared.settings.timeout;
         let exchange = self
             .shared
@@ -672,6 +681,7 @@ impl Client {
         took: Duration,
         error: Option<&Error>,
         unreadable: usize,
+        operations: usize,
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
@@ -679,6 +689,7 @@ impl Client {
             target: "leadgate::attempt",
             request_id = %context.id,
             mutation_id = context.mutation.map(tracing::field::display),
+            trace_id = context.trace.id().map(tracing::field::display),
             tenant = %shared.tenant,
             endpoint,
             status,
@@ -699,8 +710,9 @@ impl Client {
             queued,
             class: context.criticality.name(),
             cause: error.and_then(|error| error.details.cause).map(Cause::name),
-            trace_id: None,
+            trace_id: context.trace.exemplar(),
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, ErrorKind::Refused(_)))),
+            operations,
         });
     }
 }
@@ -803,6 +815,38 @@ impl Shared {
             return Err(Error::from(ErrorKind::Unavailable { sent: true }).with_cause(Cause::HttpsOnly));
         }
         Ok(response)
+    }
+}
+
+/// Starts the span of one attempt. It has neither the query of the URL, which may contain personal data, nor the headers with the keys.
+fn attempt_span(trace: &Trace, request: &reqwest::Request) -> Span {
+    let (method, url) = (request.method(), request.url());
+    let mut span = trace.client_span(|| format!("{method} {}", url.path()));
+    span.set_with("http.request.method", || method.to_string());
+    span.set_with("server.address", || url.host_str().unwrap_or_default().to_owned());
+    span.set_with("server.port", || {
+        i64::from(url.port_or_known_default().unwrap_or_default())
+    });
+    span.set_with("url.full", || {
+        let mut url = url.clone();
+        url.set_query(None);
+        // The settings allow none.
+        let _ = (url.set_username(""), url.set_password(None));
+        url.to_string()
+    });
+    span
+}
+
+fn end_attempt(mut span: Span, endpoint: &'static str, status: Option<u16>, error: Option<&Error>) {
+    span.set("leadgate.endpoint", endpoint);
+    if let Some(status) = status {
+        span.set("http.response.status_code", i64::from(status));
+    }
+    if let Some(error) = error {
+        span.fail(error.name());
+        if let Some(cause) = error.details.cause {
+            span.set("leadgate.cause", cause.name());
+        }
     }
 }
 

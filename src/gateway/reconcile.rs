@@ -87,6 +87,7 @@ impl Gateway {
                     tracing::warn!(
                         request_id = %context.id,
                         mutation_id = context.mutation.map(tracing::field::display),
+                        trace_id = context.trace.id().map(tracing::field::display),
                         error = error.name(),
                         "looking up a write of unknown outcome failed"
                     );

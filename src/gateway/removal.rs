@@ -255,6 +255,7 @@ impl RemovalWrite<'_> {
                 tracing::warn!(
                     request_id = %context.id,
                     mutation_id = context.mutation.map(tracing::field::display),
+                    trace_id = context.trace.id().map(tracing::field::display),
                     error = error.name(),
                     "looking up a deletion or merge of unknown outcome failed"
                 );

@@ -46,6 +46,7 @@ use crate::error::{ErrorKind, Result, shortened};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{Metrics, OpenConnection};
+use crate::telemetry::trace::{Span, Trace};
 use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
@@ -485,8 +486,8 @@ impl ConnectionService {
     /// Starts an RPC of a caller. `is_dispatched`: another replica may execute it.
     fn call_of_caller(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
         let (headers, path) = (request.headers(), request.uri().path());
-        let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::new(headers, self.context.trace(path, method, headers));
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -580,8 +581,8 @@ impl ConnectionService {
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
         };
-        let log = RpcLog::forwarded(headers, forwarded.age);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::forwarded(headers, self.context.trace(path, method, headers), forwarded.age);
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -656,6 +657,12 @@ struct RpcArrival {
 }
 
 impl ConnectionContext {
+    /// Starts the trace of an RPC in this process. Health checks are frequent, and are not sampled.
+    fn trace(&self, path: &str, method: Option<MethodInfo>, headers: &HeaderMap) -> (Trace, Span) {
+        let name = method.map(|_| path.trim_start_matches('/'));
+        self.server.tracing.rpc(headers, name, !path.starts_with("/grpc."))
+    }
+
     /// Executes an RPC in this process.
     async fn execute(
         &self,

@@ -135,7 +135,7 @@ pub(crate) fn request_metadata(settings: &ServerSettings, data: &[u8]) {
             headers.append(name, value);
         }
     }
-    let log = RpcLog::new(&headers);
+    let log = RpcLog::new(&headers, Default::default());
     let _ = metadata::tenant(&headers);
     match metadata::caller(&headers) {
         Ok(caller) => assert!((1..=64).contains(&caller.len()) && caller.bytes().all(|byte| byte.is_ascii_graphic())),

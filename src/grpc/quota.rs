@@ -72,9 +72,9 @@ fn quota(state: &QuotaSnapshot, tenant: &Tenant) -> pb::Quota {
         oldest: state.queue.oldest[class as usize]
             .map(|since| proto_duration(state.now.saturating_duration_since(since))),
     });
-    let callers = state.queue.callers.iter().map(|(caller, waiting)| pb::QuotaCaller {
-        caller: caller.to_string(),
-        waiting: count(*waiting),
+    let callers = state.queue.callers.iter().map(|caller| pb::QuotaCaller {
+        caller: caller.name.to_string(),
+        waiting: count(caller.waiting),
     });
     pb::Quota {
         calls: Some(window(&state.calls)),

@@ -61,8 +61,8 @@ impl RequestFilter {
             let largest = largest.map_or("", |(name, _)| name.as_str());
             let largest = shortened(largest, 64);
             if let Some(suppressed) = self.large_metadata.admit(Instant::now()) {
-                let request_id = log.id();
-                tracing::warn!(request_id, bytes, limit, %largest, suppressed, "request metadata exceeds server.max_metadata_bytes");
+                let (request_id, trace_id) = (log.id(), log.trace().id().map(tracing::field::display));
+                tracing::warn!(request_id, trace_id, bytes, limit, %largest, suppressed, "request metadata exceeds server.max_metadata_bytes");
             }
             let text = format!(
                 "the metadata has {bytes} bytes, more than server.max_metadata_bytes ({limit}); the largest entry is {largest}"
@@ -89,8 +89,8 @@ impl RequestFilter {
         let name = shortened(name, 64).into_owned();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.len() < MAX_LOGGED && logged.insert((caller.to_string(), name.clone())) {
-            let request_id = log.id();
-            tracing::warn!(request_id, caller, name, "unknown request metadata ignored");
+            let (request_id, trace_id) = (log.id(), log.trace().id().map(tracing::field::display));
+            tracing::warn!(request_id, trace_id, caller, name, "unknown request metadata ignored");
         }
     }
 }

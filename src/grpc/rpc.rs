@@ -25,6 +25,7 @@ use crate::audit::AuditLog;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenant;
 
 /// The result of a unary RPC.
@@ -47,6 +48,7 @@ pub(super) struct ServerContext {
     pub(super) tasks: TaskTracker,
     /// Whether there may be other replicas.
     pub(super) has_cluster: bool,
+    pub(super) tracing: Tracing,
 }
 
 /// One RPC with a known tenant.
@@ -259,7 +261,10 @@ impl ServerContext {
     fn start<M>(&self, mut request: Request<M>, max_duration: Duration) -> (StatusBuilder, Result<(Rpc<M>, RpcHold)>) {
         let Some(start) = request.extensions_mut().remove::<RpcStart>() else {
             // Does not happen: every request has passed `connection.rs`.
-            let status_builder = self.status_builder(request.metadata().as_ref(), RpcLog::new(&HeaderMap::new()));
+            let status_builder = self.status_builder(
+                request.metadata().as_ref(),
+                RpcLog::new(&HeaderMap::new(), Default::default()),
+            );
             return (status_builder, Err(ErrorKind::ShuttingDown.into()));
         };
         start.log.message_complete();
@@ -310,6 +315,7 @@ impl ServerContext {
             progress: Arc::default(),
             record: None,
             audit: start.log.audit(),
+            trace: start.log.trace().clone(),
         };
         Ok(Rpc {
             tenant: access.tenant,

@@ -16,9 +16,12 @@ use uuid::Uuid;
 
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
+use crate::clock;
 use crate::error::{Error, shortened};
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{FinishedRpc, Metrics};
+use crate::telemetry::recent::RecentError;
+use crate::telemetry::trace::{Span, Trace};
 
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -34,7 +37,10 @@ pub(super) struct RpcLog {
 #[derive(Debug)]
 struct RpcFacts {
     id: String,
-    trace_id: Option<String>,
+    /// The trace, with the span of the RPC as the parent.
+    trace: Trace,
+    /// The span of the RPC, until its end.
+    span: Mutex<Span>,
     start: Instant,
     /// Whether the request message is complete. Always set for a stream of messages.
     is_message_complete: AtomicBool,
@@ -71,23 +77,24 @@ pub(super) enum Moved {
 
 impl RpcLog {
     /// Starts the log of an RPC whose headers have arrived.
-    pub(super) fn new(headers: &HeaderMap) -> Self {
-        Self::received(headers, Instant::now(), false)
+    pub(super) fn new(headers: &HeaderMap, traced: (Trace, Span)) -> Self {
+        Self::received(headers, traced, Instant::now(), false)
     }
 
     /// Starts the log of an RPC that another replica has forwarded. The caller sent it `age` ago.
-    pub(super) fn forwarded(headers: &HeaderMap, age: Duration) -> Self {
+    pub(super) fn forwarded(headers: &HeaderMap, traced: (Trace, Span), age: Duration) -> Self {
         let now = Instant::now();
-        Self::received(headers, now.checked_sub(age).unwrap_or(now), true)
+        Self::received(headers, traced, now.checked_sub(age).unwrap_or(now), true)
     }
 
-    fn received(headers: &HeaderMap, start: Instant, is_forwarded: bool) -> Self {
+    fn received(headers: &HeaderMap, (trace, span): (Trace, Span), start: Instant, is_forwarded: bool) -> Self {
         let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let facts = RpcFacts {
             id: given(REQUEST_ID)
                 .filter(|id| is_id(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
-            trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
+            trace,
+            span: Mutex::new(span),
             start,
             is_message_complete: AtomicBool::new(false),
             caller: OnceLock::new(),
@@ -108,6 +115,11 @@ impl RpcLog {
     /// The id of the RPC in logs and responses.
     pub(super) fn id(&self) -> &str {
         &self.facts.id
+    }
+
+    /// The trace, with the span of the RPC as the parent.
+    pub(super) fn trace(&self) -> &Trace {
+        &self.facts.trace
     }
 
     /// When the headers arrived, at the first replica if the RPC was forwarded.
@@ -221,6 +233,35 @@ impl RpcLog {
         }
     }
 
+    /// Ends the span of the RPC.
+    fn end_span(&self, code: Code) {
+        let facts = &self.facts;
+        let mut span = std::mem::take(&mut *lock(&facts.span));
+        if !span.is_recorded() {
+            return;
+        }
+        span.set("rpc.response.status_code", name(code));
+        let names = [
+            ("leadgate.caller", self.caller()),
+            ("leadgate.tenant", self.tenant_name()),
+        ];
+        for (attribute, value) in names {
+            if let Some(value) = value {
+                span.set(attribute, value.to_owned());
+            }
+        }
+        if facts.is_forwarded {
+            span.set("leadgate.forwarded", true);
+        }
+        if code != Code::Ok {
+            span.fail(name(code));
+        }
+        if let Some(reason) = facts.reason.get().copied() {
+            span.set("leadgate.reason", reason);
+            span.set_error(reason);
+        }
+    }
+
     /// Records the reason of the error that ends the RPC.
     pub(super) fn set_reason(&self, reason: &'static str) {
         self.facts.reason.get_or_init(|| reason);
@@ -272,6 +313,7 @@ impl RpcLogLine {
         let code_name = name(code);
         let facts = &self.log.facts;
         self.outlets.metrics.rpc_ended();
+        self.log.end_span(code);
         // A forwarded RPC is counted once, by the replica that received it.
         if !facts.is_forwarded {
             self.outlets.metrics.rpc(&FinishedRpc {
@@ -281,10 +323,7 @@ impl RpcLogLine {
                 caller: self.log.caller(),
                 tenant: self.log.tenant_name(),
                 took,
-                trace_id: facts
-                    .trace_id
-                    .as_deref()
-                    .and_then(|id| u128::from_str_radix(id, 16).ok()),
+                trace_id: facts.trace.exemplar(),
             });
         }
         // Health checks are frequent.
@@ -298,6 +337,18 @@ impl RpcLogLine {
                 count => suppressed = count,
             }
         }
+        if code != Code::Ok && !is_debug {
+            self.outlets.metrics.recent().error(RecentError {
+                at: clock::now(),
+                method: (if self.is_known { &*self.method } else { "unknown" }).into(),
+                tenant: facts.tenant.get().map(|name| name.as_str().into()),
+                caller: facts.caller.get().cloned(),
+                code: code_name,
+                reason: facts.reason.get().copied(),
+                request_id: facts.id.as_str().into(),
+                trace_id: facts.trace.id().map(|id| id.to_string().into()),
+            });
+        }
         let forwarded_to = lock(&facts.forwarded_to).clone();
         macro_rules! line {
             ($level:ident) => {
@@ -305,7 +356,7 @@ impl RpcLogLine {
                     target: "leadgate::rpc",
                     request_id = %facts.id,
                     mutation_id = facts.request_id.get().map(tracing::field::display),
-                    trace_id = facts.trace_id.as_deref(),
+                    trace_id = facts.trace.id().map(tracing::field::display),
                     method = %self.method,
                     caller = self.log.caller(),
                     peer = peer.map(tracing::field::display),
@@ -411,12 +462,6 @@ pub(super) fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
 
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
-}
-
-/// Returns the trace id of a W3C `traceparent`.
-fn trace_id(text: &str) -> Option<&str> {
-    let id = text.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
 /// Returns the name of a code as in the gRPC specification.

@@ -23,6 +23,7 @@ use super::{connection, services};
 use crate::audit::AuditLog;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -47,6 +48,8 @@ pub struct ServerParts {
     pub tasks: TaskTracker,
     /// `None`: this process serves every tenant.
     pub cluster: Option<ClusterParts>,
+    /// The traces of RPCs.
+    pub tracing: Tracing,
 }
 
 /// What the server needs to forward RPCs to other replicas, and to execute theirs.
@@ -73,6 +76,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
         metrics,
         tasks,
         cluster,
+        tracing,
     } = parts;
     let drain = settings.drain;
     let unary_limit = UnaryLimit::new(settings.max_in_flight);
@@ -91,6 +95,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
         draining: stop.clone(),
         tasks,
         has_cluster: cluster.is_some(),
+        tracing,
     };
     let (routes, health) = services::routes(&context).await;
     let forwarded_limit = UnaryLimit::new(context.settings.max_in_flight);

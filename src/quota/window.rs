@@ -186,6 +186,12 @@ impl Window {
         }
     }
 
+    /// Whether no call is sent although slots may be free: after a rate limit error, or because the window was made longer.
+    pub fn is_held(&self, now: Instant) -> bool {
+        let until = self.controller.held_until().max(self.blocked_until);
+        until.is_some_and(|until| until > now)
+    }
+
     /// The limit as far as it is known.
     pub fn limit(&self) -> Limit {
         self.controller.limit()

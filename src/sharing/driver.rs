@@ -92,9 +92,9 @@ impl Shared {
                     Some(event) => event,
                     None => continue,
                 },
-                ShareTask::VerifyActivity => self.verify_activity(&share, &mut drive_state).await?,
+                ShareTask::VerifyActivity => self.verify_activity(handle, &share, &mut drive_state).await?,
                 ShareTask::PollStatus => self.poll_status(handle, &share, &mut drive_state).await?,
-                ShareTask::EndPredecessor => self.end_predecessor(&share).await,
+                ShareTask::EndPredecessor => self.end_predecessor(handle, &share).await,
             };
             let is_blocked = event == ShareEvent::NotExecuted;
             self.apply_until_stored(handle, event).await?;
@@ -147,7 +147,7 @@ impl Shared {
         {
             self.sleep(remaining_time).await?;
         }
-        let context = self.context_for(share);
+        let context = self.context_for(handle, share);
         let ready = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
@@ -242,6 +242,7 @@ impl Shared {
     /// Looks up the activity whose post has an unknown outcome. Its note contains the id of the share.
     async fn verify_activity(
         &self,
+        handle: &ShareHandle,
         share: &Share,
         drive_state: &mut DriveState,
     ) -> std::result::Result<ShareEvent, ShuttingDown> {
@@ -256,7 +257,7 @@ impl Shared {
         let marker = activity_marker(share);
         loop {
             let error = match self
-                .find_activity(&self.context_for(share), lead_id, *code, &marker)
+                .find_activity(&self.context_for(handle, share), lead_id, *code, &marker)
                 .await
             {
                 Ok(Some(id)) => return Ok(ShareEvent::ActivityPosted(id)),
@@ -335,7 +336,7 @@ impl Shared {
                 },
             };
             // The next poll is the retry.
-            let context = self.context_for(share).of(POLLS_CALLER, Criticality::Sheddable);
+            let context = self.context_for(handle, share).of(POLLS_CALLER, Criticality::Sheddable);
             let status = self.crm.try_once(&context, &operation).await;
             drive_state.last_poll = Some(Instant::now());
             drive_state.polls += 1;
@@ -381,7 +382,7 @@ impl Shared {
     }
 
     /// Ends the share that this share extends, after this share is granted.
-    async fn end_predecessor(self: &Arc<Self>, share: &Share) -> ShareEvent {
+    async fn end_predecessor(self: &Arc<Self>, handle: &ShareHandle, share: &Share) -> ShareEvent {
         let Some(old) = share.extends else {
             return ShareEvent::PredecessorEnded;
         };
@@ -392,9 +393,10 @@ impl Shared {
             ShareEvent::ReplacedBySuccessor
         };
         let ended = async {
-            let handle = self.handle(old).await?;
-            self.apply_event(&handle, event).await?;
-            self.drive(handle);
+            let old = self.handle(old).await?;
+            old.set_trace(&handle.trace());
+            self.apply_event(&old, event).await?;
+            self.drive(old);
             Ok::<_, Error>(())
         };
         match ended.await {
@@ -438,10 +440,11 @@ impl Shared {
     }
 
     /// The context of an upstream call for a share: with the caller of the share, and with `give_up_after` as deadline.
-    fn context_for(&self, share: &Share) -> RequestContext {
+    fn context_for(&self, handle: &ShareHandle, share: &Share) -> RequestContext {
         let criticality = Criticality::named(&share.criticality).unwrap_or_default();
         RequestContext {
             mutation: share.request_id,
+            trace: handle.trace(),
             ..RequestContext::internal(&share.id.to_string(), self.settings.give_up_after)
                 .of(&share.caller, criticality)
         }

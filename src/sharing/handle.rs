@@ -9,6 +9,7 @@ use tokio::sync::{MutexGuard, Notify, watch};
 use uuid::Uuid;
 
 use crate::domain::share::Share;
+use crate::telemetry::trace::Trace;
 
 /// The handle of one share.
 pub(super) struct ShareHandle {
@@ -18,6 +19,8 @@ pub(super) struct ShareHandle {
     is_driven: AtomicBool,
     watchers: AtomicUsize,
     watcher_added: Notify,
+    /// The trace of the last RPC that changed the share. The default after a restart.
+    trace: Mutex<Trace>,
 }
 
 /// All handles that are in use.
@@ -63,6 +66,7 @@ impl ShareHandles {
             is_driven: AtomicBool::new(false),
             watchers: AtomicUsize::new(0),
             watcher_added: Notify::new(),
+            trace: Mutex::default(),
         });
         handles.insert(id, Arc::downgrade(&handle));
         handle
@@ -85,6 +89,16 @@ impl ShareHandle {
         let share = Arc::new(share);
         self.share.send_replace(share.clone());
         share
+    }
+
+    /// The trace of the last RPC that changed the share.
+    pub(super) fn trace(&self) -> Trace {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the next steps of the share belong to the trace of an RPC.
+    pub(super) fn set_trace(&self, trace: &Trace) {
+        *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = trace.clone();
     }
 
     /// Whether the share has a watcher.

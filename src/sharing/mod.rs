@@ -468,9 +468,9 @@ impl Sharing {
             let id = shared.find(&selector).await?;
             recorded.begin().await?;
             shared
-                .apply_request(id, ShareEvent::RevokeRequested, ErrorKind::ShareNotActive)
+                .apply_request(&recorded, id, ShareEvent::RevokeRequested, ErrorKind::ShareNotActive)
                 .await?;
-            shared.revoke_related_to(id).await?;
+            shared.revoke_related_to(&recorded, id).await?;
             Ok(id)
         };
         let has_id = request.is_some();
@@ -495,9 +495,10 @@ impl Sharing {
     async fn retry_once(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         self.check_activity(context, id, true).await?;
         let shared = self.shared.clone();
+        let retrying = context.clone();
         let work = move |_| async move {
             shared
-                .apply_request(id, ShareEvent::RetryRequested, ErrorKind::ShareNotRetryable)
+                .apply_request(&retrying, id, ShareEvent::RetryRequested, ErrorKind::ShareNotRetryable)
                 .await
         };
         let id = self
@@ -767,26 +768,30 @@ impl Shared {
             AtLimit::Warn => None,
         };
         context.begin().await?;
-        let added = self.store.add_share(&self.tenant, &share, limit).await;
+        let added = self.store.add_share(&self.tenant, &share, limit);
+        let added = self.store.traced(&context.trace, "add_share", added).await;
+        let trace_id = context.trace.id().map(tracing::field::display);
         match added.map_err(|error| store_write_error(&error))? {
             AddShareResult::Added { used } => {
                 if used > self.settings.leads_per_user {
                     let text = "more leads are shared with the user than leads_per_user allows";
-                    tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, text);
+                    tracing::warn!(trace_id, tenant = %self.tenant, share_id = %share.id, used, text);
                 }
             }
             AddShareResult::Conflict(other) => return Err(ErrorKind::ShareExists { by: Some(other) }.into()),
             AddShareResult::LimitReached => return Err(ErrorKind::ShareLimitReached.into()),
         }
         let id = share.id;
-        tracing::info!(tenant = %self.tenant, share_id = %id, "share created");
-        self.drive(self.handles.of(share));
+        tracing::info!(trace_id, tenant = %self.tenant, share_id = %id, "share created");
+        let handle = self.handles.of(share);
+        handle.set_trace(&context.trace);
+        self.drive(handle);
         Ok(id)
     }
 
     /// Revokes the shares that a revoke of this share includes: an extension of it, and all shares of the same opportunity with the
     /// same user. LeadSquared does not distinguish shares of an opportunity.
-    async fn revoke_related_to(self: &Arc<Self>, id: Uuid) -> Result<()> {
+    async fn revoke_related_to(self: &Arc<Self>, context: &RequestContext, id: Uuid) -> Result<()> {
         let share = self.handle(id).await?.current();
         for other in self
             .live_shares(&share.user_id, share.entity_id(), share.is_of_lead())
@@ -794,6 +799,7 @@ impl Shared {
         {
             if other.id != id && (other.extends == Some(id) || !share.is_of_lead()) {
                 let handle = self.handle(other.id).await?;
+                handle.set_trace(&context.trace);
                 self.apply_event(&handle, ShareEvent::RevokeRequested).await?;
                 self.drive(handle);
             }
@@ -816,8 +822,15 @@ impl Shared {
     }
 
     /// Applies a revoke or retry that a caller requested. Returns `error_kind` if the share is in the wrong stage for it.
-    async fn apply_request(self: &Arc<Self>, id: Uuid, event: ShareEvent, error_kind: ErrorKind) -> Result<Uuid> {
+    async fn apply_request(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        id: Uuid,
+        event: ShareEvent,
+        error_kind: ErrorKind,
+    ) -> Result<Uuid> {
         let handle = self.handle(id).await?;
+        handle.set_trace(&context.trace);
         if event == ShareEvent::RetryRequested && handle.current().stage == ShareStage::Failed {
             self.check_no_conflict(&handle.current()).await?;
         }
@@ -1001,13 +1014,16 @@ impl Shared {
         let is_visible = after.state() != before.state() || after.failure != before.failure;
         // Also if this future is dropped, or if it is unknown whether the share was saved.
         self.expiry.note(&after);
-        let saved = self.store.save_share(&self.tenant, &after, is_visible).await;
+        let trace = handle.trace();
+        let saved = self.store.save_share(&self.tenant, &after, is_visible);
+        let saved = self.store.traced(&trace, "save_share", saved).await;
         self.expiry.note(&after);
         saved.map_err(|error| store_write_error(&error))?;
         if is_visible {
             let failure = after.failure.as_ref().map(Error::name);
             let state = after.state();
-            tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "share changed");
+            let trace_id = trace.id().map(tracing::field::display);
+            tracing::info!(trace_id, tenant = %self.tenant, share_id = %after.id, ?state, failure, "share changed");
         }
         Ok(Some(handle.publish(after)))
     }

@@ -31,8 +31,9 @@ use crate::domain::lead::LeadKey;
 use crate::domain::lease::{Fence, ReplicaName};
 use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::domain::usage::QuotaUsage;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::telemetry::metrics::{Metrics, StorePool};
+use crate::telemetry::trace::Trace;
 pub use damage::DamagedRow;
 use meter::StoreMeter;
 pub use options::StoreOptions;
@@ -355,6 +356,27 @@ impl Store {
             Self::Sqlite(_) => Ok(None),
             Self::Postgres(store) => store.cluster_status().await.map(Some),
         }
+    }
+
+    /// Runs an operation of a request, in a span of its trace.
+    pub async fn traced<T>(
+        &self,
+        trace: &Trace,
+        operation: &'static str,
+        run: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let system = match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        };
+        let mut span = trace.client_span(|| operation.to_owned());
+        span.set("db.system.name", system);
+        span.set("db.operation.name", operation);
+        let result = run.await;
+        if let Err(error) = &result {
+            span.fail(Error::from(error.kind()).name());
+        }
+        result
     }
 
     /// Checks that the store can be written: the file is the one that was opened, and its directory has free space. With

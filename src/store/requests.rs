@@ -106,8 +106,9 @@ struct RequestRow {
 
 impl RequestRow {
     /// Writes the row, unless the id already has one.
-    async fn begin(&self, caller: &str, mark: &RequestMark) -> Result<BeginResult> {
-        let result = self.store.begin_request(&self.tenant, caller, mark, self.keep).await;
+    async fn begin(&self, context: &RequestContext, mark: &RequestMark) -> Result<BeginResult> {
+        let begun = self.store.begin_request(&self.tenant, &context.caller, mark, self.keep);
+        let result = self.store.traced(&context.trace, "begin_request", begun).await;
         result.map_err(|error| begin_error(&error))
     }
 }
@@ -173,7 +174,7 @@ impl MutationRecord {
 
 // The calls of one mutation are sequential, so the state has no concurrent changes.
 impl Record for MutationRecord {
-    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+    fn begin<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a> {
         Box::pin(async move {
             if self.state() >= WRITTEN {
                 return Ok(());
@@ -181,7 +182,7 @@ impl Record for MutationRecord {
             // If the waiter is dropped, the record is written anyway.
             self.set(WRITING);
             let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-            match self.row.begin(caller, &self.mark(attempt)).await? {
+            match self.row.begin(context, &self.mark(attempt)).await? {
                 BeginResult::Started => self.set(WRITTEN),
                 BeginResult::HistoryIsYounger => {
                     self.set(NONE);
@@ -197,14 +198,15 @@ impl Record for MutationRecord {
         })
     }
 
-    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+    fn undo<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a> {
         Box::pin(async move {
             if !matches!(self.state(), WRITING | WRITTEN) {
                 return Ok(());
             }
             let RequestRow { store, tenant, .. } = &self.row;
             let mark = self.mark(self.attempts.load(Ordering::Relaxed));
-            let deleted = store.delete_request(tenant, caller, &mark).await;
+            let deleted = store.delete_request(tenant, &context.caller, &mark);
+            let deleted = store.traced(&context.trace, "delete_request", deleted).await;
             if let Err(error) = deleted {
                 if store.keeps_attempts() {
                     self.unsent.add(mark.request.id, mark.attempt);
@@ -233,10 +235,10 @@ struct BatchMemberRecord {
 }
 
 impl Record for BatchRecord {
-    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+    fn begin<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a> {
         let write = async move || {
             let mark = RequestMark::new(self.row.request);
-            if self.row.begin(caller, &mark).await? == BeginResult::Started {
+            if self.row.begin(context, &mark).await? == BeginResult::Started {
                 return Ok(());
             }
             let RequestRow {
@@ -245,7 +247,8 @@ impl Record for BatchRecord {
                 keep,
                 request,
             } = &self.row;
-            let known = store.request(tenant, caller, &request.id, *keep).await;
+            let known = store.request(tenant, &context.caller, &request.id, *keep);
+            let known = store.traced(&context.trace, "read_request", known).await;
             match known.map_err(|error| begin_error(&error))? {
                 Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
                 _ => Ok(()),
@@ -254,21 +257,21 @@ impl Record for BatchRecord {
         Box::pin(async move { self.written.get_or_try_init(write).await.copied() })
     }
 
-    fn undo<'a>(&'a self, _caller: &'a str) -> Recorded<'a> {
+    fn undo<'a>(&'a self, _: &'a RequestContext) -> Recorded<'a> {
         Box::pin(async { Ok(()) })
     }
 }
 
 impl Record for BatchMemberRecord {
-    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+    fn begin<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a> {
         Box::pin(async move {
-            self.batch.begin(caller).await?;
-            self.own.begin(caller).await
+            self.batch.begin(context).await?;
+            self.own.begin(context).await
         })
     }
 
-    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
-        self.own.undo(caller)
+    fn undo<'a>(&'a self, context: &'a RequestContext) -> Recorded<'a> {
+        self.own.undo(context)
     }
 }
 
@@ -402,7 +405,7 @@ impl<T: StoredResult> Requests<T> {
             };
             audit.begin().await?;
             let result = work(prior).await;
-            this.store_result(&record, &waiting.caller, &result, lock).await;
+            this.store_result(&record, &waiting, &result, lock).await;
             result
         })
         .await
@@ -440,7 +443,7 @@ impl<T: StoredResult> Requests<T> {
     async fn store_result(
         self: &Arc<Self>,
         record: &MutationRecord,
-        caller: &str,
+        context: &RequestContext,
         result: &Result<T>,
         lock: OwnedMutexGuard<()>,
     ) {
@@ -459,7 +462,7 @@ impl<T: StoredResult> Requests<T> {
             }
             Outcome::NotExecuted { .. } => {
                 // Errors are already logged.
-                let _ = record.undo(caller).await;
+                let _ = record.undo(context).await;
                 return;
             }
         }
@@ -469,12 +472,14 @@ impl<T: StoredResult> Requests<T> {
             Ok(stored) => stored,
             Err(reason) => return tracing::error!(reason, "the result of a mutation cannot be stored"),
         };
-        let Err(error) = self.store.finish_request(&self.tenant, caller, &request, &stored).await else {
+        let caller = context.caller.clone();
+        let finished = self.store.finish_request(&self.tenant, &caller, &request, &stored);
+        let Err(error) = self.store.traced(&context.trace, "finish_request", finished).await else {
             return;
         };
         // Later calls with the id wait for the retries: for example, a full disk may get free space.
         tracing::error!(%error, "storing the result of a mutation failed; retrying");
-        let (this, caller) = (self.clone(), caller.to_owned());
+        let this = self.clone();
         self.tasks.spawn(async move {
             for _ in 0..MAX_FINISH_RETRIES {
                 tokio::time::sleep(FINISH_RETRY_PAUSE).await;
@@ -501,6 +506,7 @@ impl<T: StoredResult> Requests<T> {
         let known = self
             .store
             .request(&self.tenant, &context.caller, &request.id, self.keep);
+        let known = self.store.traced(&context.trace, "read_request", known);
         let known = context.wait(STORE, known).await?;
         match known.map_err(|error| begin_error(&error))? {
             Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
@@ -864,7 +870,7 @@ mod tests {
         post.begin().await.unwrap();
         // The caller cancels while its own record is being written.
         entry.record.set(WRITING);
-        entry.record.undo("test").await.unwrap();
+        entry.record.undo(&context()).await.unwrap();
         let request = id(1).unwrap();
         leads
             .store

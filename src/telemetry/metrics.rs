@@ -19,6 +19,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use super::recent::{Recent, RecentRequest};
 
 use description::LabelSet;
 pub use description::{LabelDescription, MetricDescription, MetricKind};
@@ -68,6 +71,7 @@ macro_rules! metrics {
             registry: Mutex<Registry>,
             names: NameTable,
             callers: CallerNames,
+            recent: Recent,
             $($field: $type,)+
         }
 
@@ -79,7 +83,8 @@ macro_rules! metrics {
                     metrics!(@register registry, $field.clone(), $name, $help $(, $unit)?);
                 )+
                 let (names, callers) = (NameTable::default(), CallerNames::default());
-                Self { registry: Mutex::new(registry), names, callers, $($field),+ }
+                let recent = Recent::default();
+                Self { registry: Mutex::new(registry), names, callers, recent, $($field),+ }
             }
 
             /// Describes all metrics, in the order of their declaration.
@@ -214,6 +219,7 @@ labels! {
                                 such as of a damaged row",
     }
     PoolLabels { state: &'static str = "`used`, `idle`" }
+    SignalLabels { signal: &'static str = "`traces`" }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -377,6 +383,9 @@ metrics! {
         absent "until the files have changed";
     audit_lines: Family<AuditLabels, Counter> = "audit_lines",
         "Lines of the audit, by outcome; 0 without an audit";
+    telemetry_dropped: Family<SignalLabels, Counter> = "telemetry_dropped",
+        "Spans that were not exported, by signal"
+        absent "while traces are off";
 }
 
 /// One finished RPC.
@@ -417,6 +426,8 @@ pub struct Attempt<'a> {
     pub class: &'static str,
     /// The HTTP status of a rate limit error.
     pub refused_with: Option<u16>,
+    /// The number of operations: more than one for a batch.
+    pub operations: usize,
     /// Why there is no usable response.
     pub cause: Option<&'static str>,
     /// The id of the trace.
@@ -596,6 +607,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What happened lately, for the status page.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Sets the time at which the process starts to serve.
     pub fn serving_since(&self, start: SystemTime) {
         let since_epoch = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -661,8 +677,26 @@ impl Metrics {
         histogram.observe(added.as_secs_f64());
     }
 
+    /// Counts spans that were not exported. With zero, the metric exists from then on.
+    pub fn telemetry_dropped(&self, signal: &'static str, count: u64) {
+        self.telemetry_dropped
+            .get_or_create(&SignalLabels { signal })
+            .inc_by(count);
+    }
+
     /// Counts a finished request to LeadSquared.
     pub fn attempted(&self, attempt: &Attempt<'_>) {
+        self.recent.request(
+            attempt.tenant,
+            RecentRequest {
+                ended: Instant::now(),
+                took: attempt.took,
+                endpoint: attempt.endpoint,
+                outcome: attempt.outcome,
+                operations: attempt.operations,
+                is_refused: attempt.refused_with.is_some(),
+            },
+        );
         let tenant = self.names.get(attempt.tenant);
         let class = ClassLabels {
             tenant: tenant.clone(),
@@ -816,6 +850,7 @@ impl Metrics {
 
     /// Counts a batch, and the requests that it saved.
     pub fn shared(&self, batch: &BatchRequest<'_>) {
+        self.recent.batch(batch.tenant, batch.lane, batch.members);
         let labels = self.lane(batch.tenant, batch.lane);
         self.batch_size.get_or_create(&labels).observe(batch.members as f64);
         self.batch_saved

@@ -51,7 +51,10 @@ const MODULES: [(&str, &[&str]); 23] = [
             "tls",
         ],
     ),
-    ("admin", &["audit", "domain", "gateway", "store", "telemetry", "tenant"]),
+    (
+        "admin",
+        &["audit", "clock", "domain", "gateway", "store", "telemetry", "tenant"],
+    ),
     (
         "grpc",
         &[
@@ -89,7 +92,16 @@ const MODULES: [(&str, &[&str]); 23] = [
     (
         "sharing",
         &[
-            "audit", "clock", "cluster", "context", "crm", "domain", "error", "store", "users",
+            "audit",
+            "clock",
+            "cluster",
+            "context",
+            "crm",
+            "domain",
+            "error",
+            "store",
+            "telemetry",
+            "users",
         ],
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
@@ -111,25 +123,33 @@ const MODULES: [(&str, &[&str]); 23] = [
             "telemetry",
         ],
     ),
-    ("quota", &["clock", "cluster", "context", "domain", "error"]),
+    (
+        "quota",
+        &["clock", "cluster", "context", "domain", "error", "telemetry"],
+    ),
     ("cluster", &["domain", "error"]),
-    ("context", &["audit", "error", "identity"]),
+    ("context", &["audit", "error", "identity", "telemetry"]),
     ("audit", &["clock", "error", "telemetry"]),
     ("domain", &["error"]),
     ("identity", &["files"]),
     ("files", &["telemetry"]),
-    ("telemetry", &[]),
+    ("telemetry", &["clock"]),
     ("error", &[]),
     ("clock", &[]),
 ];
 
 /// Crates that only these modules may use.
-const CRATES: [(&str, &[&str]); 8] = [
-    ("tonic", &["grpc"]),
+const CRATES: [(&str, &[&str]); 12] = [
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    // Telemetry connects to the collector.
+    ("tonic", &["grpc", "telemetry"]),
     ("tonic_types", &["grpc"]),
     ("prost", &["grpc"]),
     ("prost_types", &["grpc"]),
-    ("reqwest", &["crm", "identity"]),
+    ("reqwest", &["crm", "identity", "telemetry"]),
     ("sqlx", &["store"]),
     ("prometheus_client", &["telemetry"]),
     ("leadgate_simulator", &[]),

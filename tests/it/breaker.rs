@@ -72,8 +72,11 @@ async fn an_outage_costs_few_calls_and_waiting_calls_are_served_after_it() {
     world.until(OPEN).await;
     let state = breaker(&world).await;
     assert!(state.since.is_some(), "{state:?}");
-    let page = world.page("/").await.1;
-    assert!(page.contains("open since"), "{page}");
+    let is_open = |snapshot: &serde_json::Value| {
+        let breaker = &snapshot["tenant"]["quota"]["breaker"];
+        breaker["state"] == "open" && breaker["since"].is_i64()
+    };
+    world.snapshot(is_open).await;
     // Each read has used at most one attempt and has three left. An outage as short as this does not use them up.
     let mut begun = world.simulator.stats().accepted;
     sleep(Duration::from_millis(900)).await;

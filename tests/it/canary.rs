@@ -28,6 +28,7 @@ use crate::harness::{channel, custom, listen, tenant, text};
 use crate::process::{leadgate, run};
 use crate::share::SAM;
 use crate::tokens::{TokenKey, in_seconds, key_set};
+use crate::traces::Collector;
 
 const ACCESS_KEY: &str = "u$canaryaccess";
 const SECRET_KEY: &str = "canarysecret";
@@ -273,7 +274,7 @@ fn settings(address: &str, upstream: std::net::SocketAddr, options: &Options, fo
 }
 
 #[tokio::test]
-async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
+async fn keys_and_personal_data_are_in_no_log_line_error_page_span_or_audit_line() {
     let mut options = Options {
         access_key: ACCESS_KEY.to_owned(),
         secret_key: SECRET_KEY.to_owned(),
@@ -287,7 +288,9 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
     let token_key = TokenKey::new(Algorithm::ES256, "es");
     std::fs::write(folder.path().join("jwks.json"), key_set(&[&token_key])).unwrap();
     let base = upstream.local_addr().unwrap();
+    let collector = Collector::http().await;
     let text = settings(&address.to_string(), base, &options, folder.path(), &key);
+    let text = format!("{text}{}", collector.settings());
     let path = folder.path().join("leadgate.toml");
     std::fs::write(&path, &text).unwrap();
     let simulator = Simulator::new(options);
@@ -301,6 +304,8 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
     let mut command = leadgate();
     command
         .args(["serve", "--config", path.to_str().unwrap()])
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=canarycollector")
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "65536")
         .env("RUST_BACKTRACE", "1");
     let mut child = command.stderr(log.try_clone().unwrap()).stdout(log).spawn().unwrap();
     while !run(&["health", "--addr", &address.to_string()]).await.status.success() {}
@@ -346,6 +351,16 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
         let response = reqwest::get(format!("http://{}{page}", admin.unwrap())).await.unwrap();
         pages.push((page, response.text().await.unwrap()));
     }
+    let mut stream = reqwest::get(format!("http://{}/events", admin.unwrap())).await.unwrap();
+    let mut snapshot = String::new();
+    while !snapshot.ends_with("\n\n") {
+        snapshot += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(
+        snapshot.contains("\"settings\":[[") && snapshot.contains("\"errors\":[{"),
+        "{snapshot}"
+    );
+    pages.push(("/events", snapshot));
     let id = child.id().unwrap().to_string();
     assert!(run_kill(&id).await);
     child.wait().await.unwrap();
@@ -372,6 +387,9 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
     for error in &errors.0 {
         search("an error", error, &secrets);
     }
+    let spans = collector.spans();
+    assert!(spans.len() > 1_000, "{}", spans.len());
+    search("a span", &format!("{spans:?}"), &[&secrets[..], &[lead_id]].concat());
     for (page, content) in &pages {
         assert!(!content.is_empty());
         search(page, content, &secrets);

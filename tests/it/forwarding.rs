@@ -12,6 +12,7 @@ use leadgate::grpc::{ClusterParts, HelloResponse, PeerEvents, PeerSettings, Peer
 use leadgate::identity::api_key::{self, KeyHash};
 use leadgate::tenant::{Owner, Tenant, TenantRoute};
 use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Simulator};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
@@ -25,6 +26,7 @@ use tonic_types::StatusExt;
 
 use crate::certificates::TlsFiles;
 use crate::harness::{Raw, Response, by_id, channel, concurrently, framed, grpc, lead, listen, seen, tenant, within};
+use crate::traces::{Collector, attribute, named};
 
 const SECRET: &str = "0123456789abcdef";
 /// The id of no lead.
@@ -1157,4 +1159,54 @@ async fn above_the_limit_of_kept_messages_an_rpc_is_sent_once() {
         result.unwrap();
     }
     cluster.stop().await;
+}
+
+/// The spans of an RPC that the second replica executes, and the trace of its client.
+#[tokio::test]
+async fn a_forwarded_rpc_is_one_trace_over_both_replicas() {
+    let collector = Collector::http().await;
+    let settings = collector.settings();
+    let plan = Plan {
+        settings: [settings.clone(), settings.clone(), settings],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let peer: SocketAddr = cluster.replicas[1].peer_address.parse().unwrap();
+    let created = pb::CreateLeadRequest {
+        lead: Some(lead("Forwarded")),
+        ..Default::default()
+    };
+    cluster.first().leads().create_lead(created).await.unwrap();
+    cluster.stop().await;
+    const CREATE: &str = "leadgate.v1.LeadService/CreateLead";
+    let spans = named(&collector.spans(), CREATE);
+    let [received, forward, executed] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!(
+        [received.kind(), forward.kind(), executed.kind()],
+        [SpanKind::Server, SpanKind::Client, SpanKind::Server]
+    );
+    assert_eq!(
+        (&forward.trace_id, &executed.trace_id),
+        (&received.trace_id, &received.trace_id)
+    );
+    assert!(received.parent_span_id.is_empty());
+    assert_eq!(
+        (&forward.parent_span_id, &executed.parent_span_id),
+        (&received.span_id, &forward.span_id)
+    );
+    for (name, value) in [
+        ("server.address", peer.ip().to_string()),
+        ("server.port", peer.port().to_string()),
+        ("rpc.method", CREATE.to_owned()),
+        ("rpc.response.status_code", "OK".to_owned()),
+    ] {
+        assert_eq!(attribute(forward, name), value, "{name}");
+    }
+    assert_eq!(attribute(executed, "leadgate.forwarded"), "true");
+    assert_eq!(attribute(received, "leadgate.forwarded"), "");
+    // The call to LeadSquared belongs to the replica that executes the RPC.
+    let attempt = named(&collector.spans(), "POST /v2/LeadManagement.svc/Lead.Create");
+    assert_eq!(attempt[0].parent_span_id, executed.span_id);
 }

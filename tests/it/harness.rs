@@ -255,6 +255,11 @@ impl World {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// Waits until a snapshot of the status page fulfils the condition. Returns it.
+    pub async fn snapshot(&self, is_expected: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        snapshot(self.admin, is_expected).await
+    }
+
     /// Waits until the metrics have that line.
     pub async fn until(&self, line: &str) {
         let seen = async {
@@ -274,6 +279,34 @@ impl World {
         self.client.clone().describe_lead_fields(request).await.unwrap();
         self.simulator.forget_calls();
         self
+    }
+}
+
+/// Waits until a snapshot of the status page, with the details of the tenant acme, fulfils the condition. Returns it.
+pub async fn snapshot(admin: SocketAddr, is_expected: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let url = format!("http://{admin}/events?tenant=acme");
+    let mut stream = reqwest::get(url).await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let (mut text, mut last) = (String::new(), String::new());
+    let seen = async {
+        loop {
+            text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+            let Some((event, rest)) = text.split_once("\n\n") else {
+                continue;
+            };
+            let data = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            let snapshot = serde_json::from_str(data).unwrap();
+            if is_expected(&snapshot) {
+                return snapshot;
+            }
+            last = data.to_owned();
+            text = rest.to_owned();
+        }
+    };
+    let limit = Duration::from_secs(10);
+    match tokio::time::timeout(limit, seen).await {
+        Ok(snapshot) => snapshot,
+        Err(_) => panic!("the last snapshot was {last}"),
     }
 }
 

@@ -56,6 +56,7 @@ mod sizes;
 mod store;
 mod tls;
 mod top;
+mod traces;
 mod transfer;
 mod uncertain;
 mod unreadable;

@@ -113,9 +113,145 @@ async fn pages_respond() {
     assert_eq!(world.page("/live").await, (200, "alive\n".into()));
     assert_eq!(world.page("/ready").await, (200, READY.into()));
     assert_eq!(world.page("/nothing").await.0, 404);
-    let (status, page) = world.page("/").await;
-    assert_eq!(status, 200);
-    assert!(page.contains("acme") && page.contains("of 25"), "{page}");
+    for (path, content_type) in [
+        ("/", "text/html"),
+        ("/status.css", "text/css"),
+        ("/status.js", "text/javascript"),
+        ("/icon.svg", "image/svg+xml"),
+    ] {
+        let response = reqwest::get(format!("http://{}{path}", world.admin)).await.unwrap();
+        let headers = response.headers();
+        assert!(
+            headers["content-type"].to_str().unwrap().starts_with(content_type),
+            "{path}"
+        );
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+            assert!(policy.split("; ").any(|found| found == part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        assert_eq!(
+            (&headers["x-content-type-options"], &headers["referrer-policy"]),
+            (
+                &http::HeaderValue::from_static("nosniff"),
+                &http::HeaderValue::from_static("no-referrer")
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_status_page_gets_the_last_requests_and_errors() {
+    let settings = "[tenant_defaults.limits]\ndaily = 1000\n[callers.checkout]\nweight = 3";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    world.create(lead("Asha")).await.unwrap();
+    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
+    let snapshot = world
+        .snapshot(|snapshot| snapshot["errors"][0]["code"] == "ALREADY_EXISTS")
+        .await;
+    let tenant = &snapshot["tenant"];
+    assert_eq!(snapshot["verdict"]["kind"], "all_well", "{snapshot}");
+    assert_eq!(
+        (&tenant["name"], &snapshot["tenants"][0]["name"]),
+        (&"acme".into(), &"acme".into())
+    );
+    let error = &snapshot["errors"][0];
+    assert_eq!(error["method"], "LeadService/CreateLead");
+    assert_eq!(
+        (&error["reason"], &error["caller"]),
+        (&"LEAD_DUPLICATE".into(), &"other".into())
+    );
+    assert_eq!(
+        (&tenant["quota"]["calls"]["limit"], &tenant["quota"]["day"]["used"]),
+        (&25.into(), &4.into())
+    );
+    let calls = tenant["slots"]["calls"].as_array().unwrap();
+    assert_eq!(calls.len(), 4, "{tenant}");
+    assert!(calls.iter().all(|call| call[2] == 1 && call[3] == 0), "{tenant}");
+    let create = tenant["endpoints"]["rows"].as_array().unwrap();
+    let create = create.iter().find(|row| row["name"] == "Lead.Create").unwrap();
+    assert_eq!(
+        (&create["requests"], &create["errors"]),
+        (&2.into(), &serde_json::json!([["duplicate", 1]]))
+    );
+    assert_eq!(
+        tenant["callers"],
+        serde_json::json!([{
+            "name": "checkout", "weight": 3, "calls_per_window": null, "max_criticality": "critical-plus"
+        }])
+    );
+    let settings = tenant["settings"].as_array().unwrap();
+    assert!(
+        settings.contains(&serde_json::json!(["limits.daily", "1000"])),
+        "{settings:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_verdict_names_leadsquared_while_the_circuit_breaker_is_open() {
+    let settings = "[tenant_defaults.upstream]\nbreaker_failures = 1\nmax_attempts = 1\nbreaker_pause = \"1h\"\n\
+                    breaker_max_pause = \"1h\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    world.fail_next("*", FaultKind::Empty503);
+    world.get(by_id(&id)).await.unwrap_err();
+    let snapshot = world
+        .snapshot(|snapshot| snapshot["verdict"]["kind"] == "breaker_open")
+        .await;
+    let causes = snapshot["causes"].as_array().unwrap();
+    let severity = |name: &str| &causes.iter().find(|cause| cause["cause"] == name).unwrap()["severity"];
+    assert_eq!(
+        (severity("LeadSquared"), severity("leadgate")),
+        (&"error".into(), &"ok".into())
+    );
+    assert_eq!(snapshot["tenants"][0]["failed"], 1);
+}
+
+#[tokio::test]
+async fn the_verdict_names_another_integration_that_uses_the_account() {
+    let world = World::start().await.warm().await;
+    world.fail_next("Lead.Create", FaultKind::Refuse);
+    world.create(lead("Asha")).await.unwrap();
+    let snapshot = world
+        .snapshot(|snapshot| snapshot["verdict"]["kind"] == "other_integration")
+        .await;
+    assert_eq!(
+        snapshot["tenant"]["quota"]["calls"]["foreign_refusals"], 1,
+        "{snapshot}"
+    );
+    let calls = snapshot["tenant"]["slots"]["calls"].as_array().unwrap();
+    assert_eq!(calls.iter().filter(|call| call[3] == 2).count(), 1, "{calls:?}");
+}
+
+#[tokio::test]
+async fn too_many_streams_are_refused_while_other_pages_respond() {
+    let world = World::start().await;
+    let url = format!("http://{}/events", world.admin);
+    let mut streams = vec![];
+    for _ in 0..16 {
+        let stream = reqwest::get(&url).await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(reqwest::get(&url).await.unwrap().status(), 503);
+    assert_eq!(world.page("/live").await.0, 200);
+    assert_eq!(world.page("/metrics").await.0, 200);
+    drop(streams);
+    let seen = async { while reqwest::get(&url).await.unwrap().status() != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
+    let client = reqwest::Client::new();
+    let cross_site = client
+        .get(&url)
+        .header("sec-fetch-site", "cross-site")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(cross_site.status(), 403);
+    // A stream does not delay the end.
+    let _stream = reqwest::get(&url).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), world.stop())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -69,9 +69,9 @@ fn settings(text: &str) -> (tempfile::TempDir, String) {
 }
 
 /// A gateway in a process of its own, with the simulator in the process of the test.
-struct Served {
+pub struct Served {
     child: Child,
-    address: String,
+    pub address: String,
     simulator: Simulator,
     stop: CancellationToken,
     /// Its settings and its log.
@@ -84,10 +84,15 @@ async fn serve(options: Options) -> Served {
 
 /// `server`: further settings of `[server]`.
 async fn serve_with(options: Options, server: &str) -> Served {
+    serve_in(options, server, "[log]\nfilter = \"trace\"\n", &[]).await
+}
+
+/// The same with further settings and environment variables.
+pub async fn serve_in(options: Options, server: &str, further: &str, environment: &[(&str, &str)]) -> Served {
     let upstream = listen().await;
     let address = listen().await.local_addr().unwrap().to_string();
     let text = format!(
-        "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
+        "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{further}",
         tenant("acme", upstream.local_addr().unwrap(), &options)
     );
     let (folder, path) = settings(&text);
@@ -98,6 +103,7 @@ async fn serve_with(options: Options, server: &str) -> Served {
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let child = leadgate()
         .args(["serve", "--config", &path])
+        .envs(environment.iter().copied())
         .stderr(log)
         .spawn()
         .unwrap();
@@ -117,6 +123,16 @@ async fn serve_with(options: Options, server: &str) -> Served {
 }
 
 impl Served {
+    /// The address of the admin pages, from the log.
+    pub fn admin(&self) -> String {
+        let log = self.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let serving = lines.find(|line| line["message"] == "serving").unwrap();
+        serving["admin"].as_str().unwrap().to_owned()
+    }
+
     /// Sends SIGTERM to the gateway.
     async fn signal(&self) {
         let id = self.child.id().unwrap().to_string();
@@ -129,7 +145,7 @@ impl Served {
     }
 
     /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
-    async fn terminate(mut self) -> (bool, String) {
+    pub async fn terminate(mut self) -> (bool, String) {
         self.signal().await;
         let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait())
             .await

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
-use crate::harness::{channel, listen, tenant};
+use crate::harness::{channel, listen, snapshot, tenant};
 use crate::process::{Said, leadgate, run};
 use crate::server::Server;
 
@@ -124,6 +124,10 @@ impl Replica {
             .unwrap()
     }
 
+    async fn snapshot(&self, is_expected: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        snapshot(self.admin, is_expected).await
+    }
+
     async fn page(&self, path: &str) -> (u16, String) {
         let page = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
         (page.status().as_u16(), page.text().await.unwrap())
@@ -213,16 +217,26 @@ async fn callers_and_operators_see_the_owner_and_its_moves() {
         assert!(metrics.contains(&format!("\n{name}")), "{name} in {metrics}");
     }
 
-    let (_, page) = owner.page("/").await;
-    let own = format!("Replicas: 2 alive, this one is {}", owner.peer_address);
-    assert!(
-        page.contains(&own) && page.contains("<td>acme<td>this replica<td>1<td>"),
-        "{page}"
+    let page = owner.snapshot(|page| page["cluster"]["replicas"] == 2).await;
+    let shown = &page["tenant"]["owner"];
+    assert_eq!(page["cluster"]["address"], owner.peer_address.as_str());
+    assert_eq!(
+        (&shown["text"], &shown["cluster"]["epoch"]),
+        (&"this replica".into(), &1.into())
     );
-    assert!(page.contains("to this replica: free"), "{page}");
-    let (_, page) = other.page("/").await;
-    let owned = format!("<td>acme<td colspan=7>owned by {}", owner.peer_address);
-    assert!(page.contains(&owned) && page.contains("0 of them failed"), "{page}");
+    let last_move = &shown["cluster"]["last_move"];
+    assert_eq!(
+        (&last_move["direction"], &last_move["reason"]),
+        (&"to this replica".into(), &"free".into())
+    );
+    let page = other.snapshot(|_| true).await;
+    let shown = &page["tenant"]["owner"];
+    assert_eq!(shown["text"], owner.peer_address.as_str());
+    assert!(shown["cluster"]["forwarded"].as_u64() > Some(0), "{page}");
+    assert_eq!(
+        (&shown["cluster"]["failed"], &page["tenant"]["quota"]),
+        (&0.into(), &().into())
+    );
 
     let said = cluster.command(&["cluster", "status"]).await;
     assert!(said.out.starts_with("2 replicas are alive:"), "{said:?}");
@@ -250,11 +264,11 @@ async fn callers_and_operators_see_the_owner_and_its_moves() {
             .has_metric("leadgate_cluster_moves_total{tenant=\"acme\",reason=\"shutdown\"} 1")
             .await
     );
-    let (_, page) = other.page("/").await;
-    assert!(
-        page.contains("to this replica: shutdown") && !page.contains(&former),
-        "{page}"
-    );
+    let page = other
+        .snapshot(|page| page["tenant"]["owner"]["cluster"]["last_move"]["reason"] == "shutdown")
+        .await;
+    assert_eq!(page["tenant"]["owner"]["text"], "this replica");
+    assert!(!page.to_string().contains(&former), "{page}");
     other.until(|quota| quota.replicas == 1).await;
 
     other.stop().await;

@@ -1,6 +1,6 @@
 //! The leader of a batch: sends the batch, splits it if it fails as a whole, and replies to its members.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -9,16 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::super::account::KeyDecision;
 use super::super::keys::KeyPair;
 use super::super::retry::{Retries, Safety};
-use super::super::{CallPermit, Client, MAX_KEY_SWITCHES, Operation, first_in_queue};
+use super::super::{CallPermit, Client, MAX_KEY_SWITCHES, Operation, attempt_span, first_in_queue};
 use super::member::{Member, reply_all};
 use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
 use crate::context::{Criticality, RequestContext, deadline_exceeded};
 use crate::error::Result;
 use crate::identity::permission::Permissions;
-use crate::quota::SlotRequest;
 use crate::quota::breaker::OperationId;
+use crate::quota::{Lane, SlotRequest};
 use crate::telemetry::metrics::BatchRequest;
+use crate::telemetry::trace::{Span, Trace};
 
 /// Maximum number of request ids in a log line.
 const MAX_LOGGED: usize = 100;
@@ -29,7 +30,9 @@ impl Client {
     pub(super) async fn lead_batch<O: Batchable>(self, mut place: CallPermit, leader: Member<O>) {
         let batch = leader.batch;
         let registry = O::registry(&self.shared.registries);
-        let members = registry.collect(place.slot.notify_members(), leader).await;
+        let mut members = registry.collect(place.slot.notify_members(), leader).await;
+        let (trace, mut span) = batch_span(O::LANE, &members);
+        members.iter_mut().for_each(|member| member.span.link(&trace));
         let mut first = Some(place);
         let mut splitting = Splitting::new(members.len());
         let mut groups = VecDeque::from([members]);
@@ -45,7 +48,7 @@ impl Client {
                 members.into_iter().for_each(Member::send_alone);
                 continue;
             }
-            let result = self.send_batch(batch, first.take(), &mut members).await;
+            let result = self.send_batch(batch, &trace, first.take(), &mut members).await;
             if members.is_empty() {
                 continue;
             }
@@ -66,6 +69,9 @@ impl Client {
                 Err(error) => error,
             };
             let is_whole = !splitting.has_begun;
+            if is_whole {
+                span.fail(error.name());
+            }
             let is_absent = self.shared.absent_lanes.is_disabled(O::LANE);
             match splitting.failed::<O>(&error, members.len()) {
                 Failure::NotExecuted if is_whole && is_unserved(&error) && is_absent => {
@@ -101,7 +107,8 @@ impl Client {
                 }
                 Failure::Unknown => {
                     self.shared.metrics.bisected(&self.shared.tenant, O::LANE.name());
-                    let members = registry.reconcile(members, &error).await;
+                    let mut members = registry.reconcile(members, &error).await;
+                    members.iter_mut().for_each(|member| member.span.link(&trace));
                     halves(members)
                         .into_iter()
                         .rev()
@@ -119,6 +126,7 @@ impl Client {
     async fn send_batch<O: Batchable>(
         &self,
         batch: OperationId,
+        trace: &Trace,
         mut place: Option<CallPermit>,
         members: &mut Vec<Member<O>>,
     ) -> Result<Vec<MemberResult<O::Output>>> {
@@ -126,14 +134,14 @@ impl Client {
         loop {
             let place = match place.take() {
                 Some(place) => place,
-                None => self.acquire_again(members, switches > 0).await?,
+                None => self.acquire_again(trace, members, switches > 0).await?,
             };
             if members.is_empty() {
                 // The slot is dropped unsent, so it is free again.
                 return Ok(Vec::new());
             }
             let pair = self.shared.keys.in_use();
-            let result = self.send_group(batch, place, members, &pair).await;
+            let result = self.send_group(batch, trace, place, members, &pair).await;
             match self.decide_keys(&batch_context(members), &pair, result).await {
                 KeyDecision::Done(result) => return result,
                 KeyDecision::SendAgain(result) if switches == MAX_KEY_SWITCHES => return result,
@@ -143,7 +151,12 @@ impl Client {
     }
 
     /// Waits for another slot for these members. Members whose deadline passes meanwhile fail and are removed.
-    async fn acquire_again<O: Batchable>(&self, members: &mut Vec<Member<O>>, is_resent: bool) -> Result<CallPermit> {
+    async fn acquire_again<O: Batchable>(
+        &self,
+        trace: &Trace,
+        members: &mut Vec<Member<O>>,
+        is_resent: bool,
+    ) -> Result<CallPermit> {
         let request = SlotRequest {
             cost: O::BatchCall::COST,
             endpoint: O::BatchCall::NAME,
@@ -152,6 +165,7 @@ impl Client {
         };
         let mut retries = Retries::new(O::SAFETY, 1);
         let mut context = batch_context(members);
+        context.trace = trace.clone();
         if is_resent {
             context = first_in_queue(&context);
         }
@@ -168,6 +182,7 @@ impl Client {
     async fn send_group<O: Batchable>(
         &self,
         batch: OperationId,
+        trace: &Trace,
         place: CallPermit,
         members: &mut [Member<O>],
         pair: &KeyPair,
@@ -178,6 +193,7 @@ impl Client {
         let call = O::batch_call(&operations);
         let queued = place.queued;
         let request = self.build(call.request(), pair)?;
+        let span = attempt_span(trace, &request);
         let sent = Instant::now();
         let deadline = sent + shared.settings.timeout;
         let (response, requeues) = self.clone().exchange(batch, request, place, deadline).await;
@@ -188,7 +204,8 @@ impl Client {
         for member in members.iter_mut().filter(|member| member.requeue.is_none()) {
             member.requeue = requeues.remove(&member.ticket);
         }
-        let result = self.read(&context, &call, response, queued, sent.elapsed());
+        let took = sent.elapsed();
+        let result = self.read(&context, &call, response, queued, took, members.len(), span);
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)
@@ -197,10 +214,15 @@ impl Client {
         let mutations: Vec<String> = (members.iter().take(MAX_LOGGED))
             .filter_map(|member| Some(member.context.mutation?.to_string()))
             .collect();
+        let traces: BTreeSet<String> = (members.iter().take(MAX_LOGGED))
+            .filter_map(|member| Some(member.context.trace.id()?.to_string()))
+            .collect();
+        let traces: Vec<String> = traces.into_iter().collect();
         tracing::info!(
             target: "leadgate::batch",
             request_id = %context.id,
             mutation_id = Some(mutations.join(" ")).filter(|ids| !ids.is_empty()),
+            trace_id = Some(traces.join(" ")).filter(|ids| !ids.is_empty()),
             tenant = %shared.tenant,
             lane = O::LANE.name(),
             members = members.len(),
@@ -239,6 +261,17 @@ fn reply_results<O: Batchable>(
     (!missing.is_empty()).then_some(missing)
 }
 
+/// Starts the span of a batch, in a trace of its own, with links to its members. Returns also the trace for the calls of the batch.
+fn batch_span<O: Batchable>(lane: Lane, members: &[Member<O>]) -> (Trace, Span) {
+    let (trace, mut span) = Trace::linked_span("batch", members.iter().map(|member| &member.trace));
+    span.set("leadgate.batch.lane", lane.name());
+    span.set(
+        "leadgate.batch.members",
+        i64::try_from(members.len()).unwrap_or(i64::MAX),
+    );
+    (trace, span)
+}
+
 /// Both halves of a group, without empty ones.
 fn halves<O: Batchable>(mut members: Vec<Member<O>>) -> Vec<Vec<Member<O>>> {
     let second = members.split_off(members.len().div_ceil(2));
@@ -259,6 +292,9 @@ fn batch_context<O: Batchable>(members: &[Member<O>]) -> RequestContext {
         // The ids of all members are in the log line of the batch.
         mutation: mutation.filter(|id| contexts().all(|context| context.mutation == Some(*id))),
         caller,
+        trace: contexts()
+            .next()
+            .map_or_else(Trace::default, |context| context.trace.clone()),
         permissions: Permissions::all(),
         first_received: contexts()
             .map(|context| context.first_received)

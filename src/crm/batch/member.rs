@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{BatchMember, JoinedMembers, Requeue};
+use crate::telemetry::trace::{Span, Trace};
 
 /// How long a leader waits for its members to join. Before they join, members only write their records.
 const JOIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -31,6 +32,10 @@ pub(super) struct Member<O: Batchable> {
     pub(super) operation: O,
     pub(super) reply: oneshot::Sender<Reply<O::Output>>,
     pub(super) requeue: Option<Requeue>,
+    /// From joining the batch to the reply.
+    pub(super) span: Span,
+    /// The trace with this span as the parent.
+    pub(super) trace: Trace,
 }
 
 /// The reply of the leader to a member.
@@ -47,6 +52,10 @@ impl<O: Batchable> Member<O> {
     /// Replies with the result. Ignored if the member was cancelled.
     pub(super) fn reply(mut self, result: Result<O::Output>) {
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
+        if let Err(error) = &result {
+            self.span.fail(error.name());
+        }
+        drop(self.span);
         // Dropped before the reply is sent, so that the next call of the member finds its keys free.
         let requeue = self.requeue.take().filter(|_| is_refused);
         let _ = self.reply.send(Reply::Final(result, requeue));

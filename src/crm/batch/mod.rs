@@ -236,7 +236,11 @@ impl Client {
         id: OperationId,
     ) -> Reply<O::Output> {
         let (reply, replied) = oneshot::channel();
+        let mut span = context.trace.span("batch member");
+        span.set("leadgate.batch.lane", O::LANE.name());
         let mut member = Member {
+            trace: span.trace(&context.trace),
+            span,
             batch: id,
             ticket: None,
             context: context.clone(),

@@ -36,6 +36,7 @@ use crate::grpc::rpc::{ServerContext, StatusBuilder};
 use crate::grpc::rpc_log::{self, Moved, panic_response};
 use crate::grpc::write_order::WriteOrder;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{Span, Trace};
 use crate::tenant::{Owner, TenantRoute};
 
 /// Maximum number of replicas that name another owner. More are a loop.
@@ -50,6 +51,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long an RPC without an owner waits for one after this process has begun to shut down. Then its caller can retry at another
 /// replica.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+
+/// The error of a span whose replica has not responded in time.
+const LATE: &str = "DEADLINE_EXCEEDED";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TENANT: HeaderName = HeaderName::from_static(metadata::TENANT);
@@ -395,6 +399,16 @@ impl Dispatcher {
             },
             _ => None,
         };
+        let mut span = call
+            .start
+            .log
+            .trace()
+            .client_span(|| call.path().trim_start_matches('/').to_owned());
+        span.set("rpc.system.name", "grpc");
+        span.set_with("rpc.method", || call.path().trim_start_matches('/').to_owned());
+        span.set_with("server.address", || host_and_port(&owner.address).0);
+        span.set_with("server.port", || host_and_port(&owner.address).1);
+        let trace = span.trace(call.start.log.trace());
         let connected = tokio::time::timeout_at(call.deadline, self.peers.connection(&owner.address)).await;
         let mut connection = match connected {
             Ok(Ok(connection)) => connection,
@@ -402,15 +416,20 @@ impl Dispatcher {
                 match error {
                     ConnectError::SecretRefused => {
                         tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
+                        span.fail("secret-refused");
                     }
                     ConnectError::Failed(error) => {
                         tracing::debug!(address = %owner.address, error, "connecting to another replica failed");
+                        span.fail("unreachable");
                     }
                 }
                 return Ended::Unreachable { sent: false };
             }
             // `run` ends the RPC.
-            Err(_) => return Ended::Unreachable { sent: false },
+            Err(_) => {
+                span.fail("unreachable");
+                return Ended::Unreachable { sent: false };
+            }
         };
         let target = Target::Connection(connection.number);
         if let Some(dispatches) = &call.dispatches {
@@ -419,7 +438,7 @@ impl Dispatcher {
         let body = call.body(sending);
         call.start.log.set_forwarded_to(Some(&owner.address));
         let began = Instant::now();
-        let responding = connection.send(self.request(call, owner, body));
+        let responding = connection.send(self.request(call, owner, body, &trace));
         if let Some(dispatches) = &call.dispatches {
             dispatches.begun(target);
         }
@@ -428,22 +447,28 @@ impl Dispatcher {
         let mut give_up = std::pin::pin!(give_up);
         let response = tokio::select! {
             response = responding => response,
-            () = &mut give_up => return Ended::Responded(self.late(call)),
+            () = &mut give_up => {
+                span.fail(LATE);
+                return Ended::Responded(self.late(call));
+            }
         };
         let mut response = match response {
             Ok(response) => response,
             Err(none) => {
                 let (sent, error) = (none.sent, none.error);
                 tracing::debug!(address = %owner.address, sent, %error, "a forwarded rpc got no response");
+                span.fail("no-response");
                 return Ended::Unreachable { sent };
             }
         };
         if let Some(MovedResponse { moved, owner }) = MovedResponse::read(response.headers()) {
+            span.fail("owner-moved");
             return Ended::Moved { moved, owner };
         }
         let took = headers::took(response.headers()).filter(|_| !call.method.is_stream);
-        let count = |status: Option<Status>| {
+        let count = |span: Span, status: Option<Status>| {
             let code = status.map_or(Code::Unknown, |status| status.code());
+            end_span(span, code);
             self.metrics.forwarded(call.tenant(), rpc_log::name(code));
             if let Some(took) = took {
                 let added = began.elapsed().saturating_sub(took);
@@ -456,31 +481,35 @@ impl Dispatcher {
         }
         // A response without messages has its trailers in the headers, and no body at all.
         if let Some(status) = Status::from_header_map(response.headers()) {
-            count(Some(status));
+            count(span, Some(status));
             return Ended::Responded(response.map(|_| Body::empty()));
         }
         if call.method.is_stream {
-            return Ended::Responded(self.stream(call, response));
+            return Ended::Responded(self.stream(call, response, span));
         }
         let (parts, body) = response.into_parts();
         let body = tokio::select! {
             body = body.collect() => body,
-            () = &mut give_up => return Ended::Responded(self.late(call)),
+            () = &mut give_up => {
+                span.fail(LATE);
+                return Ended::Responded(self.late(call));
+            }
         };
         let body = match body {
             Ok(body) => body,
             Err(error) => {
                 tracing::debug!(address = %owner.address, %error, "the response to a forwarded rpc is incomplete");
+                span.fail("no-response");
                 return Ended::Unreachable { sent: true };
             }
         };
-        count(body.trailers().and_then(Status::from_header_map));
+        count(span, body.trailers().and_then(Status::from_header_map));
         let body = Body::new(body.map_err(|never| match never {}));
         Ended::Responded(Response::from_parts(parts, body))
     }
 
     /// Returns the request for another replica.
-    fn request(&self, call: &Call, owner: &Owner, body: Body) -> Request<Body> {
+    fn request(&self, call: &Call, owner: &Owner, body: Body, trace: &Trace) -> Request<Body> {
         let mut request = Request::from_parts(call.parts.clone(), body);
         // The log and the permit belong to this replica.
         request.extensions_mut().clear();
@@ -492,6 +521,7 @@ impl Dispatcher {
         // The message may be decompressed.
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::AUTHORIZATION, self.peers.authorization());
+        trace.set_headers(headers);
         insert(headers, REQUEST_ID, call.start.log.id());
         insert(headers, TENANT, call.tenant());
         let forwarded = ForwardedRpc {
@@ -507,7 +537,7 @@ impl Dispatcher {
     }
 
     /// Returns the response with a stream, which ends as a stream of this process does.
-    fn stream(&self, call: &Call, response: Response<Incoming>) -> Response<Body> {
+    fn stream(&self, call: &Call, response: Response<Incoming>, span: Span) -> Response<Body> {
         let revoked = self.server.access.clone().revoked(call.start.stream_access.clone());
         let draining = self.server.draining.clone();
         let ended = async move {
@@ -521,6 +551,7 @@ impl Dispatcher {
         response.map(|body| {
             let counted = move |code| {
                 drop(permit);
+                end_span(span, code);
                 metrics.forwarded(&tenant, rpc_log::name(code));
             };
             Body::new(ForwardedStream::new(body, ended, call.status_builder.clone(), counted))
@@ -537,6 +568,22 @@ impl Dispatcher {
     fn late(&self, call: &Call) -> Response<Body> {
         call.fail(deadline_exceeded("the response of the replica that owns the tenant"))
     }
+}
+
+/// Ends the span of an RPC at another replica.
+fn end_span(mut span: Span, code: Code) {
+    let code_name = rpc_log::name(code);
+    span.set("rpc.response.status_code", code_name);
+    if code != Code::Ok {
+        span.fail(code_name);
+    }
+}
+
+/// The host and the port of a replica.
+fn host_and_port(address: &str) -> (String, i64) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (host.to_owned(), port.parse().unwrap_or_default())
 }
 
 /// The error of an RPC whose message can neither be kept nor sent.

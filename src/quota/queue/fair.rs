@@ -187,6 +187,10 @@ impl CallerFlow {
         self.ready[Cost::Call as usize].len()
     }
 
+    pub(super) fn oldest(&self) -> Option<TicketId> {
+        self.by_age.first().copied()
+    }
+
     pub(super) fn newest(&self) -> Option<TicketId> {
         self.by_age.last().copied()
     }

@@ -47,7 +47,10 @@ pub use keys::WriteKey;
 use lanes::LaneTickets;
 use promised_retries::{PromisedRetries, SteadyLoad};
 use ticket::Ticket;
-pub use ticket::{NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest};
+pub use ticket::{
+    CallerSnapshot, NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest,
+    WaitingPlace,
+};
 
 use super::lane::Lane;
 use super::{CallerQuota, CallerQuotas, Cost};
@@ -300,6 +303,19 @@ impl<T> Queue<T> {
         ticket.is_some_and(|ticket| !self.key_queues.is_first(ticket.position, &ticket.keys))
     }
 
+    /// Where a ticket waits. `None`: it does not wait any more.
+    pub fn place(&self, id: TicketId) -> Option<WaitingPlace> {
+        let ticket = self.tickets.get(&id)?;
+        let from_class = self.classes.iter().skip(ticket.class as usize);
+        Some(WaitingPlace {
+            class: ticket.class,
+            position: from_class.map(ClassQueue::len).sum(),
+            cost: ticket.cost,
+            is_behind: self.is_behind(id),
+            is_gathering: ticket.gathering,
+        })
+    }
+
     /// Removes a ticket. Returns its payload.
     pub fn remove(&mut self, id: TicketId) -> Option<T> {
         let ticket = self.detach(id)?;
@@ -391,8 +407,17 @@ impl<T> Queue<T> {
     pub fn snapshot(&self) -> QueueSnapshot {
         let since = |id| Some(self.tickets.get(&id)?.since);
         let waiting = self.callers.iter().filter(|caller| caller.waiting > 0);
-        let mut callers: Vec<_> = waiting.map(|caller| (caller.name.clone(), caller.waiting)).collect();
-        callers.sort_unstable();
+        let mut callers: Vec<_> = waiting
+            .map(|caller| {
+                let flows = Criticality::ALL.into_iter().filter_map(|class| caller.flow(class));
+                CallerSnapshot {
+                    name: caller.name.clone(),
+                    waiting: caller.waiting,
+                    oldest: flows.filter_map(CallerFlow::oldest).filter_map(since).min(),
+                }
+            })
+            .collect();
+        callers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         QueueSnapshot {
             waiting: self.classes.each_ref().map(ClassQueue::len),
             oldest: self.classes.each_ref().map(|class| class.oldest().and_then(since)),

@@ -104,8 +104,34 @@ pub struct QueueSnapshot {
     pub waiting: [usize; 4],
     /// Since when the oldest ticket of each class waits.
     pub oldest: [Option<Instant>; 4],
-    /// Number of tickets of each caller that has any, by name.
-    pub callers: Vec<(Arc<str>, usize)>,
+    /// The callers that have tickets, by name.
+    pub callers: Vec<CallerSnapshot>,
+}
+
+/// The tickets of a caller at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerSnapshot {
+    /// The name of the caller.
+    pub name: Arc<str>,
+    /// Number of tickets.
+    pub waiting: usize,
+    /// Since when the oldest ticket waits.
+    pub oldest: Option<Instant>,
+}
+
+/// Where a ticket waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingPlace {
+    /// The class. It may be higher than requested.
+    pub class: Criticality,
+    /// Number of tickets in its class and in the higher ones, the ticket itself included.
+    pub position: usize,
+    /// The windows in which the call counts.
+    pub cost: Cost,
+    /// Whether it waits for an earlier write with a common key.
+    pub is_behind: bool,
+    /// Whether it waits for others of its lane.
+    pub is_gathering: bool,
 }
 
 /// A ticket in the queue.

@@ -6,6 +6,7 @@
 //! * `lanes` delays calls so that they can be sent as a batch.
 //! * `capacity` has the windows, the day, the circuit breaker and the latencies.
 //! * `handles` has the handles that the scheduler returns: slots, roles in a batch, claims on keys.
+//! * `wait` says why a call waits, for traces.
 //!
 //! All parts are one state behind one lock. Slots are granted whenever the state changes: when a call enters the queue and
 //! when a call ends. The task `wake` grants slots that become free as time passes.
@@ -17,6 +18,7 @@ mod handles;
 mod lanes;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +41,7 @@ use crate::context::{RequestContext, deadline_exceeded};
 use crate::domain::handover::Handover;
 use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::trace::Span;
 
 /// What a call waits for, as errors name it.
 const SLOT: &str = "a slot of the quota";
@@ -179,6 +182,23 @@ impl Quota {
         request: &SlotRequest,
         requeue: Option<Requeue>,
     ) -> Result<Granted> {
+        let mut span = context.trace.span("quota wait");
+        span.set("leadgate.endpoint", request.endpoint);
+        let granted = self.acquire_in_span(context, request, requeue, &mut span).await;
+        match &granted {
+            Ok(granted) => span.set("leadgate.quota.role", wait::role(granted)),
+            Err(error) => span.fail(error.name()),
+        }
+        granted
+    }
+
+    async fn acquire_in_span(
+        &self,
+        context: &RequestContext,
+        request: &SlotRequest,
+        requeue: Option<Requeue>,
+        span: &mut Span,
+    ) -> Result<Granted> {
         // The receipt is taken out before the lock, since dropping a whole `Requeue` locks too.
         let receipt = requeue.and_then(|mut requeue| requeue.receipt.take());
         let (id, mut granted) = {
@@ -186,6 +206,21 @@ impl Quota {
             let now = Instant::now();
             let waiting = scheduler.enter(context, request, receipt, now)?;
             scheduler.grant_all(&self.shared, now);
+            // Not for each call, since it takes time under the lock.
+            if span.is_recorded() {
+                let wait = scheduler.wait_of(waiting.0, now);
+                span.set(
+                    "leadgate.quota.class",
+                    wait.map_or(context.criticality, |wait| wait.class).name(),
+                );
+                if let Some(wait) = wait {
+                    span.set(
+                        "leadgate.quota.position",
+                        i64::try_from(wait.position).unwrap_or(i64::MAX),
+                    );
+                    span.set("leadgate.quota.wait_reason", wait.reason);
+                }
+            }
             waiting
         };
         self.shared.changed.notify_one();

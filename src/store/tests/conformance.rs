@@ -128,6 +128,7 @@ macro_rules! test_backend {
                 a_later_share_can_use_the_same_request_id
                 a_share_is_found_by_the_id_of_its_lead_in_any_case
                 a_share_is_found_by_the_number_of_its_lead
+                shares_are_counted_by_state
                 usage_counts_leads_and_not_shares
                 an_ended_share_does_not_count_as_usage
                 a_saved_share_replaces_the_stored_share
@@ -138,7 +139,6 @@ macro_rules! test_backend {
                 a_share_that_ended_is_deleted_after_its_time
                 a_share_is_deleted_with_its_history
                 ended_shares_of_other_tenants_are_not_deleted
-                shares_are_counted_by_state
                 operations_are_measured_by_result
             }
         }

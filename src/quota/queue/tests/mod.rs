@@ -236,8 +236,8 @@ fn waiting_of(test: &TestQueue, caller: &str) -> usize {
     let callers = test.queue.snapshot().callers;
     callers
         .iter()
-        .find(|(name, _)| **name == *caller)
-        .map_or(0, |(_, waiting)| *waiting)
+        .find(|found| *found.name == *caller)
+        .map_or(0, |found| found.waiting)
 }
 
 #[test]
@@ -835,7 +835,12 @@ fn the_snapshot_has_the_waiting_tickets_and_their_ages() {
     let snapshot = test.queue.snapshot();
     assert_eq!(snapshot.waiting, [0, 3, 0, 0]);
     assert_eq!(snapshot.oldest, [None, Some(begin), None, None]);
-    assert_eq!(snapshot.callers, [("a".into(), 1), ("b".into(), 2)]);
+    let expected = [("a", 1, begin + ms(5)), ("b", 2, begin)].map(|(name, waiting, oldest)| CallerSnapshot {
+        name: name.into(),
+        waiting,
+        oldest: Some(oldest),
+    });
+    assert_eq!(snapshot.callers, expected);
 }
 
 #[test]

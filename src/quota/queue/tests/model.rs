@@ -366,7 +366,7 @@ impl Model {
         let snapshot = self.queue.snapshot();
         assert_eq!(snapshot.waiting.iter().sum::<usize>(), self.waiting.len());
         assert_eq!(
-            snapshot.callers.iter().map(|(_, count)| count).sum::<usize>(),
+            snapshot.callers.iter().map(|caller| caller.waiting).sum::<usize>(),
             self.waiting.len()
         );
         for ahead in &self.waiting {
