@@ -71,9 +71,13 @@ impl ViewOptions {
 /// Draws a picture.
 pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, options: ViewOptions, now: Instant) {
     let area = frame.area();
-    let spare = area.height.saturating_sub(MIN_HEIGHT);
+    if area.width < MIN_WIDTH || area.height < MIN_HEIGHT {
+        draw_small(frame, area, picture, options, now);
+        return;
+    }
+    let spare = area.height - MIN_HEIGHT;
     let gap = u16::from(spare >= 3);
-    let history = (1 + spare.saturating_sub(2 * gap) / 3).min(MAX_HISTORY);
+    let history = (1 + (spare - 2 * gap) / 3).min(MAX_HISTORY);
     let rows = [1, 1, 1, gap, 1, 1, history, 1, 1, 1, gap].map(Constraint::Length);
     let rows = rows.into_iter().chain([Constraint::Min(5), Constraint::Length(1)]);
     let rows = Layout::vertical(rows).split(area);
@@ -81,26 +85,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, options: ViewOption
     let width = usize::from(area.width);
 
     show(frame, 0, title(picture, options, width, now));
+    show(frame, 1, source_line(picture, width));
     let Some((quota, _)) = &picture.latest else {
-        show(frame, 1, source_line(picture, None, width));
         return;
     };
-    show(frame, 1, source_line(picture, Some(quota), width));
-    let verdict = Verdict::of(quota);
-    let words = text::shortened(&format!("{}: {}", verdict.severity.name(), verdict.text), width);
-    show(frame, 2, Line::styled(words, options.severity(verdict.severity)));
-    if area.width < MIN_WIDTH || area.height < MIN_HEIGHT {
-        let needed = format!("The terminal is too small: {MIN_WIDTH}x{MIN_HEIGHT} is needed.");
-        // The rows of a terminal that is too small overlap.
-        frame.render_widget(Clear, area);
-        let lines = vec![
-            title(picture, options, width, now),
-            Line::raw(format!("{}: {}", verdict.severity.name(), verdict.text)),
-            Line::raw(needed),
-        ];
-        frame.render_widget(Paragraph::new(lines), area);
-        return;
-    }
+    show(frame, 2, verdict_line(quota, options, width));
     show(frame, 4, window_line("calls", quota.calls.as_ref(), options, width));
     show(frame, 5, window_line("bulk", quota.bulk.as_ref(), options, width));
     draw_history(frame, rows[6], picture, quota, options, now);
@@ -159,12 +148,31 @@ fn title(picture: &Picture, options: ViewOptions, width: usize, now: Instant) ->
 }
 
 /// The owner of the account, or why there is no connection.
-fn source_line(picture: &Picture, quota: Option<&Quota>, width: usize) -> Line<'static> {
-    Line::raw(match (&picture.connection, quota) {
+fn source_line(picture: &Picture, width: usize) -> Line<'static> {
+    Line::raw(match (&picture.connection, &picture.latest) {
         (ConnectionState::Lost(why), _) => text::printable(why, width),
-        (_, Some(quota)) => text::joined(&lines::owner(quota), width),
+        (_, Some((quota, _))) => text::joined(&lines::owner(quota), width),
         (_, None) => text::shortened("No response yet.", width),
     })
+}
+
+fn verdict_line(quota: &Quota, options: ViewOptions, width: usize) -> Line<'static> {
+    let Verdict { severity, text } = Verdict::of(quota);
+    let words = text::shortened(&format!("{}: {text}", severity.name()), width);
+    Line::styled(words, options.severity(severity))
+}
+
+/// The first lines, for a terminal that is too small for all.
+fn draw_small(frame: &mut Frame<'_>, area: Rect, picture: &Picture, options: ViewOptions, now: Instant) {
+    let width = usize::from(area.width);
+    let mut rows = vec![title(picture, options, width, now)];
+    if let Some((quota, _)) = &picture.latest {
+        rows.push(verdict_line(quota, options, width));
+    }
+    rows.push(Line::raw(format!(
+        "The terminal is too small: {MIN_WIDTH}x{MIN_HEIGHT} is needed."
+    )));
+    frame.render_widget(Paragraph::new(rows), area);
 }
 
 /// A window: a bar, and its numbers.
