@@ -16,8 +16,9 @@ KUSTOMIZE := 5.8.1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
 DIST_BIN := $(TARGET)/dist/leadgate
-# The binary that the client tests, the browser tests and `make hostile` run.
+# The binary that the client tests, the incidents, the browser tests and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
+INCIDENTS := $(sort $(filter-out %/incident.py,$(wildcard examples/incidents/*.py)))
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
@@ -35,16 +36,16 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test browser-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test incidents browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary, client-test and browser-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test, incidents and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
 	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test and browser-test. The first run takes a quarter of an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, incidents and browser-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
@@ -163,26 +164,31 @@ release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and 
 	tools/check-binary.sh $(DIST_BIN)
 
 .PHONY: client-test
-client-test: $(PYTHON_READY) ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
+client-test: $(PYTHON_READY) test-binary ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
 	@echo "== client-test: a client in Python"
-ifeq ($(LEADGATE_BIN), $(DIST_BIN))
-	cargo build --profile dist --locked --bin leadgate
-endif
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
 
-.PHONY: browser-test
-browser-test: chromium $(BROWSER_READY) ## Tests the status page in headless Chromium (LEADGATE_BIN names another binary)
-	@echo "== browser-test: the status page in a browser"
+.PHONY: incidents
+incidents: $(PYTHON_READY) postgres test-binary ## Reproduces the incidents of docs/incidents.md (LEADGATE_BIN names another binary)
+	@for script in $(INCIDENTS); do \
+	    echo "== incidents: $$script"; \
+	    LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python "$$script"; \
+	done
+
+# Builds the binary that is shipped, unless LEADGATE_BIN names another one.
+.PHONY: test-binary
+test-binary:
 ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 	cargo build --profile dist --locked --bin leadgate
 endif
+
+.PHONY: browser-test
+browser-test: chromium $(BROWSER_READY) test-binary ## Tests the status page in headless Chromium (LEADGATE_BIN names another binary)
+	@echo "== browser-test: the status page in a browser"
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser test
 
 .PHONY: screenshots
-screenshots: chromium $(BROWSER_READY) ## Writes the screenshots of the status page to docs/images
-ifeq ($(LEADGATE_BIN), $(DIST_BIN))
-	cargo build --profile dist --locked --bin leadgate
-endif
+screenshots: chromium $(BROWSER_READY) test-binary ## Writes the screenshots of the status page to docs/images
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser run screenshots
 
 .PHONY: advisories

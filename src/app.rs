@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -26,12 +27,12 @@ use crate::domain::lease::ReplicaName;
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
 use crate::grpc::{PeerSettings, Peers};
-use crate::identity::Authenticator;
+use crate::identity::{AdminToken, Authenticator};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent::QuotaSample;
 use crate::telemetry::trace::Tracing;
-use crate::tenant::{Membership, TenantRoute, Tenants};
+use crate::tenant::{Membership, PauseBoard, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
@@ -153,6 +154,11 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
+        let pauses = PauseBoard::default();
+        if config.cluster.is_none() {
+            let stored = store.pauses().await;
+            pauses.replace(stored.map_err(|error| format!("{error} ({})", config.store))?);
+        }
         let accounts = Accounts::new(
             std::mem::take(&mut config.tenants),
             config.callers.clone(),
@@ -160,6 +166,7 @@ impl App {
             config.keep_request_ids,
             metrics.clone(),
             tasks.clone(),
+            pauses.clone(),
         );
         let membership = config
             .cluster
@@ -187,7 +194,7 @@ impl App {
         Ok(Self {
             config,
             accounts,
-            tenants: Tenants::new(routes, membership),
+            tenants: Tenants::new(routes, membership).with_pauses(pauses),
             authenticator: Arc::new(authenticator),
             store,
             tls,
@@ -283,6 +290,15 @@ impl App {
             reload::watch_tls(&mut watcher, tls);
         }
         reload::watch_jwks(&mut watcher, &authenticator);
+        let admin_token = match &config.admin_token {
+            Some(source) => {
+                let token = source.read().and_then(|token| AdminToken::new(token.expose_secret()));
+                let token = Arc::new(token.map_err(|error| format!("admin.token: {error}"))?);
+                reload::watch_admin_token(&mut watcher, source, &token);
+                Some(token)
+            }
+            None => None,
+        };
         if let Some(source) = config.source {
             let watched = reload::WatchedConfig {
                 source,
@@ -345,6 +361,8 @@ impl App {
             (cluster, _) => (cluster, None),
         };
         let store_status = admin::StoreStatus::default();
+        // Cancelled when an operator starts the shutdown.
+        let shut_down = CancellationToken::new();
         let pages = admin::Pages {
             tenants: tenants.clone(),
             metrics: metrics.clone(),
@@ -352,6 +370,9 @@ impl App {
             store_status: store_status.clone(),
             audit: audit.clone(),
             shutting_down: not_serving.clone(),
+            traces: tracing.clone(),
+            token: admin_token,
+            shut_down: shut_down.clone(),
             settings: Arc::new({
                 let accounts = accounts.clone();
                 move |name| accounts.shown_settings(name)
@@ -372,6 +393,7 @@ impl App {
             async move {
                 tokio::select! {
                     () = stop => shutdown.begin().await,
+                    () = shut_down.cancelled() => shutdown.begin().await,
                     () = ended.cancelled() => {}
                 }
             }

@@ -133,7 +133,7 @@ where
                         | ErrorKind::CallerCancelled
                 );
                 // The attempt used neither time nor a call.
-                let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
+                let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. } | ErrorKind::TenantPaused);
                 if !is_free && (half >= MAX_WAIT || !had_little_time) {
                     self.pause();
                 }
@@ -154,7 +154,7 @@ where
             let Ok(_fetching) = cached.shared.fetching.try_lock() else {
                 return;
             };
-            if cached.is_pausing() {
+            if cached.is_pausing() || cached.shared.crm.is_paused() {
                 return;
             }
             let context = RequestContext::internal(O::NAME, REFRESH_TIMEOUT);

@@ -21,7 +21,7 @@ use url::Url;
 use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
-use crate::identity::{AuthConfig, Registry};
+use crate::identity::{AdminToken, AuthConfig, Registry};
 use crate::store::{Store, StoreOptions};
 use crate::telemetry::log;
 use crate::telemetry::trace::{TelemetrySettings, TraceSettings};
@@ -60,6 +60,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// The address of the admin pages.
     pub admin_listen: SocketAddr,
+    /// The token of steering requests to the admin port. `None`: they are not accepted.
+    pub admin_token: Option<crm::KeySource>,
     /// The store.
     pub store: StoreOptions,
     /// The time for which request ids are kept.
@@ -502,6 +504,7 @@ impl Reader {
         });
         let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
+        let admin_token = self.admin_token(&mut all);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
         let password_file = self.resolve_store_password(&mut all);
         let environment = self.environment.clone();
@@ -564,6 +567,7 @@ impl Reader {
                 Some(tls) => Some(tls?),
             },
             admin_listen: admin?.listen,
+            admin_token,
             store,
             keep_request_ids,
             cluster: cluster?,
@@ -713,6 +717,21 @@ impl Reader {
             let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
             upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
         }
+    }
+
+    /// Reads `admin.token`, which may be given like a key.
+    fn admin_token(&mut self, all: &mut Table) -> Option<crm::KeySource> {
+        let at = ["admin", "token"];
+        let Some(Value::Table(admin)) = all.get_mut(at[0]) else {
+            return None;
+        };
+        let given = admin.remove(at[1])?;
+        let source = self.key(&at, Some(given))?;
+        let token = source.read().ok()?;
+        if let Err(error) = AdminToken::new(token.expose_secret()) {
+            self.error(&at, &error);
+        }
+        Some(source)
     }
 
     /// Reads `store.password`, which may be given like a key. Returns its file.
@@ -893,6 +912,7 @@ impl Reader {
             ["server"] => known.push("tls"),
             ["server", "tls"] => known.extend(TLS),
             ["cluster"] => known.push("secret"),
+            ["admin"] => known.push("token"),
             _ => {}
         }
         known.sort_unstable();

@@ -197,6 +197,11 @@ pub enum ErrorKind {
         /// Whether the request may have been executed.
         sent: bool,
     },
+    /// An operator has paused the account. The call was not executed.
+    #[error(
+        "an operator has paused the account; nothing is sent to LeadSquared until it is resumed, and the call was not executed"
+    )]
+    TenantPaused,
     /// The caller cancelled the call before anything was sent.
     #[error("the caller cancelled the call; nothing was sent")]
     CallerCancelled,
@@ -530,6 +535,7 @@ impl Error {
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
             ErrorKind::Moved { sent: false } => ("owner-moved", TRANSIENT),
             ErrorKind::Moved { sent: true } => ("owner-moved", UNKNOWN),
+            ErrorKind::TenantPaused => ("tenant-paused", TRANSIENT),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
             ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),
             ErrorKind::CallerNotAllowed(_) => ("caller-not-allowed", BLOCKED),

@@ -44,7 +44,7 @@ enum Command {
     /// Make API keys for callers.
     #[command(subcommand)]
     Caller(caller::CallerCommand),
-    /// Maintain the store of a stopped gateway.
+    /// Maintain the store of a stopped gateway, or back up the store of a running one.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Show several replicas that share a PostgreSQL store.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::domain::lease::Move;
+use crate::domain::pause::{Pause, Pauses};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
@@ -17,7 +18,12 @@ use crate::identity::permission::Permissions;
 pub struct Tenants {
     tenants: Arc<BTreeMap<String, Arc<Tenant>>>,
     membership: Option<Membership>,
+    pauses: PauseBoard,
 }
+
+/// The paused accounts, as far as this process knows. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct PauseBoard(Arc<watch::Sender<Pauses>>);
 
 /// One account.
 pub struct Tenant {
@@ -114,6 +120,39 @@ impl Membership {
     }
 }
 
+impl PauseBoard {
+    /// The pause of an account. `None`: it is not paused.
+    pub fn of(&self, tenant: &str) -> Option<Pause> {
+        self.0.borrow().get(tenant).cloned()
+    }
+
+    /// Replaces the pauses of all accounts.
+    pub fn replace(&self, pauses: Pauses) {
+        self.change(|current| *current = pauses);
+    }
+
+    /// Pauses an account, or resumes it (`None`).
+    pub fn set(&self, tenant: &str, pause: Option<Pause>) {
+        self.change(|current| match pause {
+            Some(pause) => drop(current.insert(tenant.to_owned(), pause)),
+            None => drop(current.remove(tenant)),
+        });
+    }
+
+    /// The pauses, and their changes.
+    pub fn watch(&self) -> watch::Receiver<Pauses> {
+        self.0.subscribe()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Pauses)) {
+        self.0.send_if_modified(|current| {
+            let before = current.clone();
+            change(current);
+            *current != before
+        });
+    }
+}
+
 impl Tenant {
     /// The name.
     pub fn name(&self) -> &str {
@@ -190,7 +229,19 @@ impl Tenants {
         Self {
             tenants: Arc::new(tenants.collect()),
             membership,
+            pauses: PauseBoard::default(),
         }
+    }
+
+    /// The same accounts, with these pauses.
+    #[must_use]
+    pub fn with_pauses(self, pauses: PauseBoard) -> Self {
+        Self { pauses, ..self }
+    }
+
+    /// The paused accounts.
+    pub fn pauses(&self) -> &PauseBoard {
+        &self.pauses
     }
 
     /// This process as one of several replicas. `None`: without a cluster.

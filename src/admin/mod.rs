@@ -1,8 +1,12 @@
-//! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and the status page (`status`).
+//! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and the status page (`status`). With `admin.token`
+//! also the steering requests under `/admin`.
 
+mod backup;
 mod readiness;
 mod server;
 mod status;
+mod steering;
+mod steering_response;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +19,21 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::backup::Backups;
 pub use self::readiness::StoreStatus;
 use self::readiness::{Readiness, Report, StoreProbe};
 pub use self::status::{SettingsSource, ShownCaller, ShownSettings};
+use self::steering::Steering;
 use crate::audit::AuditLog;
 use crate::clock;
 use crate::gateway::{BreakerState, Criticality, Gateway, WindowSnapshot};
+use crate::identity::AdminToken;
 use crate::store::Store;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, TenantSnapshot, WindowState};
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 
 /// The content type of the OpenMetrics text format.
@@ -43,6 +53,12 @@ pub struct Pages {
     pub audit: Option<AuditLog>,
     /// Cancelled when the process starts to shut down.
     pub shutting_down: CancellationToken,
+    /// The traces, whose sampling a steering request can change.
+    pub traces: Tracing,
+    /// The token of steering requests. `None`: they are not accepted.
+    pub token: Option<Arc<AdminToken>>,
+    /// Cancelled when a steering request starts the shutdown.
+    pub shut_down: CancellationToken,
     /// The settings that the status page shows.
     pub settings: SettingsSource,
 }
@@ -71,6 +87,19 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         settings: pages.settings,
         started: clock::now(),
     };
+    let steering = Steering {
+        token: pages.token,
+        tenants: pages.tenants.clone(),
+        store: pages.store.clone(),
+        audit: pages.audit.clone(),
+        metrics: metrics.clone(),
+        traces: pages.traces,
+        shut_down: pages.shut_down,
+        backups: Backups::default(),
+        pausing: tokio::sync::Mutex::default(),
+        tasks: TaskTracker::new(),
+        refused: LineLimit::default(),
+    };
     let shared = Shared {
         store_probe: StoreProbe::new(pages.store.clone(), &pages.tenants),
         store: pages.store,
@@ -85,7 +114,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
         .with_state(shared)
-        .merge(status::routes(sources, stop.clone()));
+        .merge(status::routes(sources, stop.clone()))
+        .merge(steering::routes(steering));
     server::serve(listener, routes, metrics, stop).await;
 }
 
@@ -115,6 +145,10 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
+    for tenant in shared.tenants.iter() {
+        let is_paused = shared.tenants.pauses().of(tenant.name()).is_some();
+        shared.metrics.set_paused(tenant.name(), is_paused);
+    }
     if let Some(pool) = shared.store.pool() {
         shared.metrics.set_store_pool(&pool);
     }

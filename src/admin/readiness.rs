@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
+use crate::domain::pause::Pause;
 use crate::gateway::{BreakerState, Gateway};
 use crate::store::Store;
 use crate::tenant::{Membership, Tenants};
@@ -108,6 +109,10 @@ impl Report {
             ..Reason::not_ready("STORE_UNAVAILABLE", error)
         }));
         reasons.extend(audit_error.map(Reason::audit));
+        for tenant in tenants.iter() {
+            let pause = tenants.pauses().of(tenant.name());
+            reasons.extend(pause.map(|pause| Reason::paused(tenant.name(), &pause)));
+        }
         for (name, gateway) in tenants.gateways() {
             reasons.extend(TenantState::of(&gateway).reasons(name));
         }
@@ -141,6 +146,17 @@ impl Reason {
             message: format!("the last line of the audit was not written: {error}"),
             severity: Readiness::Degraded,
         }
+    }
+
+    /// No request of the account succeeds, whichever process gets it.
+    fn paused(tenant: &str, pause: &Pause) -> Self {
+        let Pause { since, reason } = pause;
+        let reason = match reason.as_str() {
+            "" => "no reason was given",
+            reason => reason,
+        };
+        let message = format!("an operator paused the account at {since:.0}: {reason}");
+        Self::degraded("TENANT_PAUSED", tenant, message)
     }
 
     fn degraded(code: &'static str, tenant: &str, message: String) -> Self {

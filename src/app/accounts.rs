@@ -16,7 +16,7 @@ use crate::gateway::{self, Gateway};
 use crate::quota::{Before, CallerQuotas, Quota, QuotaLimits};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::Tenants;
+use crate::tenant::{PauseBoard, Tenants};
 
 /// Builds gateways. Clones share the settings.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ struct Shared {
     keep_request_ids: Duration,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
+    pauses: PauseBoard,
     reloaded: Mutex<Reloaded>,
 }
 
@@ -49,12 +50,14 @@ impl Accounts {
         keep_request_ids: Duration,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
+        pauses: PauseBoard,
     ) -> Self {
         metrics.set_callers(callers.keys().map(String::as_str));
         let shared = Shared {
             keep_request_ids,
             metrics,
             tasks,
+            pauses,
             reloaded: Mutex::new(Reloaded {
                 tenants,
                 callers,
@@ -177,7 +180,35 @@ impl Accounts {
             sharing: tenant.sharing,
             batching: tenant.batching,
         };
-        Ok(Arc::new(Gateway::new(name, crm, quota, store, settings, tasks, stop)))
+        let gateway = Arc::new(Gateway::new(name, crm, quota, store, settings, tasks, stop));
+        self.follow_pauses(name, &gateway);
+        Ok(gateway)
+    }
+
+    /// Pauses the gateway while its account is paused, until the gateway stops.
+    fn follow_pauses(&self, name: &str, gateway: &Arc<Gateway>) {
+        let mut pauses = self.shared.pauses.watch();
+        if pauses.borrow_and_update().contains_key(name) {
+            // Before the first call.
+            gateway.set_paused(true);
+        }
+        let (name, gateway) = (name.to_owned(), gateway.clone());
+        self.shared.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    changed = pauses.changed() => if changed.is_err() { return },
+                    () = gateway.stopped().cancelled() => return,
+                }
+                let is_paused = pauses.borrow_and_update().contains_key(&name);
+                if gateway.is_paused() != is_paused {
+                    gateway.set_paused(is_paused);
+                    match is_paused {
+                        true => tracing::warn!(tenant = name, "tenant paused"),
+                        false => tracing::info!(tenant = name, "tenant resumed"),
+                    }
+                }
+            }
+        });
     }
 
     /// Checks whether the gateway of an account could be built now.

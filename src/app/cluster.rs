@@ -392,6 +392,7 @@ impl ClusterTask {
             Ok(Answer::Ready) => Vec::new(),
             Ok(Answer::Beat(beat)) => {
                 self.directory.beat(&beat);
+                self.parts.tenants.pauses().replace(beat.pauses.clone());
                 let events = self.machine.beat_confirmed(now, &beat);
                 let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
                 // A replica without tenants is stopping, has ended, or has not joined.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use super::accounts::Accounts;
 use crate::config::{CallerConfig, ConfigErrors, ConfigSource, FixedSettings, UsableCredentials, log_warnings};
 use crate::crm::{self, PairName};
 use crate::files::{self, Watcher};
-use crate::identity::Authenticator;
+use crate::identity::{AdminToken, Authenticator};
 use crate::quota::{CallerQuota, CallerQuotas};
 use crate::tenant::{Tenant, Tenants};
 use crate::tls::Tls;
@@ -33,6 +35,17 @@ pub(super) fn watch_jwks(watcher: &mut Watcher, authenticator: &Arc<Authenticato
     let reloaded = authenticator.clone();
     watcher.add("jwks", contents.clone(), move || {
         reloaded.issuer().map_or(Ok(()), |issuer| issuer.read_file())
+    });
+}
+
+/// Watches the file of the token of steering requests.
+pub(super) fn watch_admin_token(watcher: &mut Watcher, source: &crm::KeySource, token: &Arc<AdminToken>) {
+    let crm::KeySource::File(path) = source else {
+        return;
+    };
+    let (source, token) = (source.clone(), token.clone());
+    watcher.add("admin.token", files::contents([path]), move || {
+        token.replace(source.read()?.expose_secret())
     });
 }
 

@@ -6,6 +6,7 @@
 mod file;
 mod line;
 mod mutation;
+mod steering;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use mutation::{AuditContext, AuditSubject, RpcAudit, TaskAudit};
+pub use steering::SteeringAudit;
 pub use writer::AuditLog;
 
 /// The value of `audit.file` for standard output.

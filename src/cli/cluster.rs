@@ -62,6 +62,8 @@ struct TenantReport {
     owned_since: Option<Timestamp>,
     /// The reason of the last move, as in `Quota.last_move_reason`.
     last_move_reason: Option<String>,
+    /// When an operator paused the tenant. `None`: it is not paused.
+    paused_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,6 +155,11 @@ impl Report {
                 tenant.last_move_reason.as_deref().unwrap_or("-"),
             ]);
         }
+        for tenant in &self.tenants {
+            if let Some(since) = tenant.paused_since {
+                text += &format!("The tenant {} is paused since {since:.0}.\n", tenant.tenant);
+            }
+        }
         text
     }
 }
@@ -195,6 +202,7 @@ impl TenantReport {
             epoch,
             owned_since: lease.and_then(|lease| lease.owned_since),
             last_move_reason: lease.and_then(|lease| lease.last_move_reason.clone()),
+            paused_since: lease.and_then(|lease| lease.paused_since),
         }
     }
 }
@@ -238,6 +246,7 @@ mod tests {
             epoch,
             owned_since: (epoch > 0).then(|| "2026-11-27T08:00:00Z".parse().unwrap()),
             last_move_reason: (epoch > 0).then(|| "balance".to_owned()),
+            paused_since: (tenant == "east").then(|| "2026-11-27T09:00:00Z".parse().unwrap()),
         }
     }
 
@@ -265,6 +274,7 @@ lost                      -                         owner not alive      4  2026
 new                       -                         never owned          0  -                     -
 north                     -                         free                 2  2026-11-27T08:00:00Z  balance
 south                     -                         never owned          0  -                     -
+The tenant east is paused since 2026-11-27T09:00:00Z.
 ";
         assert_eq!(text, expected);
     }
@@ -286,6 +296,7 @@ south                     -                         never owned          0  -   
                 "epoch": 3,
                 "owned_since": "2026-11-27T08:00:00Z",
                 "last_move_reason": "balance",
+                "paused_since": null,
             }],
         });
         assert_eq!(serde_json::to_value(report).unwrap(), expected);

@@ -1,5 +1,6 @@
 //! The commands: the gateway itself, its checks, keys of callers, the clients of a running gateway, the simulator as a process, and the demo.
 
+pub(crate) mod backup;
 pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod client;

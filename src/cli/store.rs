@@ -1,10 +1,11 @@
-//! `leadgate store`: maintenance of the store of a stopped gateway.
+//! `leadgate store`: maintenance of the store of a stopped gateway, and backups of a running one.
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use leadgate::clock;
 use leadgate::store::{CopiedRows, DamagedRow, Store, StoreOptions};
 
+use crate::cli::backup::{self, BackupOptions};
 use crate::cli::process::ConfigOption;
 
 /// How to find the damaged rows of a running gateway.
@@ -17,6 +18,8 @@ pub(crate) enum StoreCommand {
     Repair(RepairOptions),
     /// Copy the SQLite store of a stopped gateway into an empty PostgreSQL database, in one transaction.
     Copy(CopyOptions),
+    /// Write a consistent copy of the SQLite store of a running gateway to a file, through the admin port (admin.token).
+    Backup(BackupOptions),
 }
 
 #[derive(Args)]
@@ -42,6 +45,7 @@ pub(crate) async fn run(command: &StoreCommand) -> Result<(), String> {
     match command {
         StoreCommand::Repair(options) => repair(options).await,
         StoreCommand::Copy(options) => copy(options).await,
+        StoreCommand::Backup(options) => backup::run(options).await,
     }
 }
 

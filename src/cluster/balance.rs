@@ -123,6 +123,7 @@ mod tests {
             history_age: Duration::ZERO,
             leases: vec![],
             replicas: rows.iter().map(row).collect(),
+            pauses: Default::default(),
         }
     }
 

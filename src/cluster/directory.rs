@@ -122,6 +122,7 @@ mod tests {
                 is_handed_over: false,
             }],
             replicas: ["a", "b"].map(row).to_vec(),
+            pauses: Default::default(),
         }
     }
 

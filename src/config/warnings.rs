@@ -37,6 +37,12 @@ impl Config {
             ));
         }
         warnings.extend(self.shared_accounts());
+        if self.admin_token.is_some() && !self.admin_listen.ip().is_loopback() {
+            warnings.push(format!(
+                "admin.listen: admin.token is sent to {} without TLS; only operators may reach the address, over an encrypted network",
+                self.admin_listen
+            ));
+        }
         warnings
     }
 
@@ -104,13 +110,14 @@ impl Config {
             let names: Vec<&str> = path.rsplit('.').take(2).collect();
             match names.as_slice() {
                 ["key_file", "tls"] => files.push((path.clone(), text.into())),
-                ["file", name] if KEYS.contains(name) || matches!(*name, "proxy" | "password") => {
+                ["file", name] if KEYS.contains(name) || matches!(*name, "proxy" | "password" | "token") => {
                     files.push((path.clone(), text.into()));
                 }
                 [name, ..]
                     if (KEYS.contains(name)
                         || (*name == "proxy" && text.contains('@'))
                         || (path == "store.password" && !text.is_empty())
+                        || path == "admin.token"
                         || (path == "store.url" && self.store.has_password_in_url()))
                         && !is_variable(path) =>
                 {

@@ -110,8 +110,12 @@ impl Client {
     pub async fn maintain_keys(self, stop: CancellationToken) {
         let keys = &self.shared.keys;
         loop {
+            let checked = async {
+                self.until_paused(false).await;
+                self.check_candidates().await
+            };
             let is_complete = tokio::select! {
-                is_complete = self.check_candidates() => is_complete,
+                is_complete = checked => is_complete,
                 () = stop.cancelled() => return,
             };
             let pause = async {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pause::Pauses;
+
 /// The name of one run of a replica. Each start of a process has a new name.
 pub type ReplicaName = Arc<str>;
 
@@ -39,6 +41,8 @@ pub struct Beat {
     pub leases: Vec<LeaseRow>,
     /// The replicas that the database knows, this one included.
     pub replicas: Vec<ReplicaRow>,
+    /// The paused tenants.
+    pub pauses: Pauses,
 }
 
 /// A replica as a beat reads it.

@@ -16,6 +16,7 @@ pub mod listed;
 pub mod mask;
 mod nearest;
 pub mod number;
+pub mod pause;
 pub mod phone;
 pub mod share;
 pub mod time;

@@ -272,6 +272,24 @@ impl Gateway {
         self.quota.stop_granting();
     }
 
+    /// Pauses the account, or resumes it. While it is paused, nothing is sent to LeadSquared, and calls fail with TENANT_PAUSED.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.quota.set_paused(is_paused);
+        if !is_paused && !self.has_metadata() {
+            self.warm_up();
+        }
+    }
+
+    /// Whether an operator has paused the account.
+    pub fn is_paused(&self) -> bool {
+        self.quota.is_paused()
+    }
+
+    /// Waits until the account is paused.
+    pub async fn until_paused(&self) {
+        self.quota.until_paused(true).await;
+    }
+
     /// Number of calls that were granted a slot and have not ended.
     pub fn calls_in_progress(&self) -> usize {
         self.quota.in_progress()

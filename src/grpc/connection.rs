@@ -79,6 +79,8 @@ const BURST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The paths of the RPCs that work while their account is paused begin with it.
+const QUOTA_SERVICE: &str = "/leadgate.v1.QuotaService/";
 /// One address may have this part of `server.max_handshakes`, but at least one.
 const HANDSHAKE_SHARES: u32 = 8;
 /// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
@@ -751,6 +753,7 @@ impl ConnectionContext {
             access,
             stream_access,
             is_repeated: metadata::is_retry(headers),
+            works_while_paused: path.starts_with(QUOTA_SERVICE),
             internal_request_id: None,
         };
         Ok((start, log.start() + limit))

@@ -29,6 +29,8 @@ pub(super) struct RpcStart {
     /// Whether the request may have been executed before: by another replica, or for an earlier RPC of the same client call
     /// (`grpc-previous-rpc-attempts`).
     pub(super) is_repeated: bool,
+    /// Whether the RPC works while its account is paused: it sends nothing to LeadSquared and reads nothing of the account's data.
+    pub(super) works_while_paused: bool,
     /// The request id of a mutation whose message may have none. `None` without a cluster.
     pub(super) internal_request_id: Option<InternalRequestId>,
 }

@@ -60,6 +60,7 @@ pub(super) struct Rpc<M> {
     pub(super) write_turn: WriteTurn,
     pub(super) log: RpcLog,
     pub(super) internal_request_id: Option<InternalRequestId>,
+    works_while_paused: bool,
 }
 
 /// The position of an RPC among the writes of its connection. `None` for RPCs that do not write.
@@ -213,8 +214,8 @@ impl ServerContext {
         }
     }
 
-    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller cancels, the deadline passes or the
-    /// process shuts down.
+    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller cancels, the deadline passes, the account is
+    /// paused or the process shuts down.
     pub(super) async fn stream<M, A, F>(
         &self,
         request: Request<M>,
@@ -235,6 +236,15 @@ impl ServerContext {
             status_builder: status_builder.clone(),
         };
         let stopped = rpc.gateway.stopped().clone();
+        let paused = {
+            let gateway = (!rpc.works_while_paused).then(|| rpc.gateway.clone());
+            async move {
+                match gateway {
+                    Some(gateway) => gateway.until_paused().await,
+                    None => std::future::pending().await,
+                }
+            }
+        };
         let handler = handler(rpc, responder);
         let end = responses.end_handle();
         let revoked = self.access.clone().revoked(hold.stream_access.take());
@@ -245,6 +255,7 @@ impl ServerContext {
                 result = handler => result,
                 () = sender.closed() => Ok(()),
                 () = stopped.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
+                () = paused => Err(ErrorKind::TenantPaused.into()),
                 error = revoked => Err(error),
                 () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next response")),
             };
@@ -299,6 +310,9 @@ impl ServerContext {
         // Does not happen: every RPC with a handler has a tenant.
         let access = start.access.ok_or(ErrorKind::CallerNotAllowed(Denial::Tenant))?;
         let gateway = access.tenant.gateway().ok_or(ErrorKind::Moved { sent: false })?;
+        if gateway.is_paused() && !start.works_while_paused {
+            return Err(ErrorKind::TenantPaused.into());
+        }
         let headers = request.metadata().as_ref();
         let limit = time_limit(headers, &self.settings, max_duration)?;
         let context = RequestContext {
@@ -325,6 +339,7 @@ impl ServerContext {
             write_turn: WriteTurn(start.write_position),
             log: start.log,
             internal_request_id: start.internal_request_id,
+            works_while_paused: start.works_while_paused,
         })
     }
 }

@@ -22,6 +22,8 @@ const RETRY_SAME: &str = "retry_same_request_id";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The delay in RetryInfo for errors without a known time.
 const SOON: Duration = Duration::from_secs(1);
+/// The delay in RetryInfo while an account is paused.
+const PAUSED: Duration = Duration::from_secs(10);
 const LEAD: &str = "leadgate.v1.Lead";
 const SHARE: &str = "leadgate.v1.Share";
 
@@ -231,6 +233,7 @@ fn entry(error: &Error) -> StatusEntry<'_> {
             row(Code::Unavailable, "SHUTTING_DOWN", Detail::None, After(Duration::ZERO))
         }
         ErrorKind::Moved { .. } => row(Code::Unavailable, "OWNER_MOVED", Detail::None, After(SOON)),
+        ErrorKind::TenantPaused => row(Code::Unavailable, "TENANT_PAUSED", Detail::None, After(PAUSED)),
         ErrorKind::DeadlineExceeded { .. } => {
             row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
         }

@@ -2,6 +2,7 @@
 //!
 //! A [`Registry`] is built from the settings and never changes. A reload builds another registry and replaces the old one.
 
+mod admin_token;
 pub mod api_key;
 mod authenticator;
 pub mod certificate;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use self::api_key::KeyHash;
 use self::certificate::SubjectName;
 use self::permission::Permissions;
+pub use admin_token::AdminToken;
 pub use authenticator::{Authenticator, Identification};
 pub use issuer::{Issuer, JwksSource, JwtConfig};
 

@@ -53,6 +53,8 @@ struct DriveState {
     polls: u32,
     /// When the status was last polled.
     last_poll: Option<Instant>,
+    /// When the account was last resumed after a pause.
+    resumed: Option<Instant>,
 }
 
 impl Shared {
@@ -73,6 +75,7 @@ impl Shared {
             if self.stop.is_cancelled() {
                 return Err(ShuttingDown);
             }
+            self.wait_while_paused(&mut drive_state).await?;
             let share = handle.current();
             let event = match machine::task(share.stage) {
                 ShareTask::Idle => {
@@ -176,6 +179,8 @@ impl Shared {
         };
         let (ready, share) = match started {
             Ok(started) => started,
+            // The next attempt is made when the account is resumed.
+            Err(error) if error.kind == ErrorKind::TenantPaused => return Ok(None),
             Err(error) => {
                 if self.should_give_up(drive_state) {
                     return Ok(Some(ShareEvent::GaveUp(error)));
@@ -269,6 +274,10 @@ impl Shared {
                         continue;
                     }
                 },
+                Err(error) if error.kind == ErrorKind::TenantPaused => {
+                    self.wait_while_paused(drive_state).await?;
+                    continue;
+                }
                 Err(error) => error,
             };
             if self.should_give_up(drive_state) {
@@ -326,6 +335,7 @@ impl Shared {
         let mut polls_before_revoke = POLLS_BEFORE_REVOKE;
         loop {
             self.wait_for_next_poll(handle, drive_state).await?;
+            self.wait_while_paused(drive_state).await?;
             let operation = GetAccessStatus {
                 id,
                 processed: &self.settings.processed,
@@ -339,6 +349,13 @@ impl Shared {
             let context = self.context_for(handle, share).of(POLLS_CALLER, Criticality::Sheddable);
             let status = self.crm.try_once(&context, &operation).await;
             drive_state.last_poll = Some(Instant::now());
+            // It was not sent, so it proves nothing about the time that LeadSquared needs.
+            if status
+                .as_ref()
+                .is_err_and(|error| error.kind == ErrorKind::TenantPaused)
+            {
+                continue;
+            }
             drive_state.polls += 1;
             match status {
                 Ok(status) if status.processed => return Ok(ShareEvent::RequestProcessed),
@@ -358,7 +375,11 @@ impl Shared {
             if handle.current().revoke_requested {
                 polls_before_revoke = polls_before_revoke.saturating_sub(1);
             }
-            if polls_before_revoke == 0 || remaining(last_requested, self.settings.give_up_after).is_none() {
+            let is_over = remaining(last_requested, self.settings.give_up_after).is_none()
+                && drive_state
+                    .resumed
+                    .is_none_or(|resumed| resumed.elapsed() >= self.settings.give_up_after);
+            if polls_before_revoke == 0 || is_over {
                 return Ok(ShareEvent::GaveUp(ErrorKind::OutcomeUnknown.into()));
             }
         }
@@ -432,6 +453,22 @@ impl Shared {
         since.is_some_and(|since| since >= self.settings.give_up_after)
     }
 
+    /// Waits while the account is paused. The time before is forgotten, so that a pause does not count for `give_up_after`.
+    async fn wait_while_paused(&self, drive_state: &mut DriveState) -> std::result::Result<(), ShuttingDown> {
+        if !self.crm.is_paused() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = self.crm.until_paused(false) => {}
+            () = self.stop.cancelled() => return Err(ShuttingDown),
+        }
+        *drive_state = DriveState {
+            resumed: Some(Instant::now()),
+            ..DriveState::new()
+        };
+        Ok(())
+    }
+
     async fn sleep(&self, pause: Duration) -> std::result::Result<(), ShuttingDown> {
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
@@ -458,6 +495,7 @@ impl DriveState {
             next_pause: PAUSE,
             polls: 0,
             last_poll: None,
+            resumed: None,
         }
     }
 

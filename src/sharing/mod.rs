@@ -632,8 +632,8 @@ impl Sharing {
         created.await.map_err(|error| of_mutation(context, error, id.is_some()))
     }
 
-    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share. If the tenant moves
-    /// to another replica, a call that `can_repeat` waits there.
+    /// Waits until `is_enough` accepts the share, until the deadline, or until a shutdown or a pause of the account. Returns the current
+    /// share. If the tenant moves to another replica, a call that `can_repeat` waits there.
     async fn wait(
         &self,
         context: &RequestContext,
@@ -651,6 +651,7 @@ impl Sharing {
             tokio::select! {
                 () = watcher.changed() => {}
                 () = tokio::time::sleep_until(context.deadline) => return Ok(watcher.current()),
+                () = self.shared.crm.until_paused(true) => return Ok(watcher.current()),
                 () = self.shared.stop.cancelled() => {
                     return match can_repeat && self.shared.lease.ended().is_cancelled() {
                         true => Err(ErrorKind::Moved { sent: true }.into()),

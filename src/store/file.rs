@@ -2,18 +2,34 @@
 //! it is open. Every error contains the path and the reason. The checks create no files that remain.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The data that is written to check for free space.
 const SPACE_CHECK: [u8; 4096] = [1; 4096];
 
+/// Number of bytes that are copied at a time.
+const COPY_CHUNK: usize = 1024 * 1024;
+/// The space that a copy leaves on the disk for the store.
+const MIN_SPACE: u64 = 64 * 1024 * 1024;
+
+/// Why a store was not copied.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CopyError {
+    /// The disk has too little space.
+    DiskFull(String),
+    Failed(String),
+}
+
 /// The file of an open store.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     path: PathBuf,
+    /// For copies. If a process closes any of its handles of a file, all its POSIX locks of the file end, those of SQLite too. So this
+    /// one stays open.
+    file: File,
     device: u64,
     inode: u64,
     /// Why the path does not name the opened file, according to the last check.
@@ -31,6 +47,7 @@ impl OpenFile {
         Ok(Self {
             // Absolute, so that it stays valid if the process changes its working directory.
             path: std::path::absolute(path)?,
+            file: File::open(path)?,
             device: found.dev(),
             inode: found.ino(),
             file_error: Mutex::default(),
@@ -39,6 +56,38 @@ impl OpenFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Copies the file into a file without a name in the same directory. Nothing may write to the file meanwhile. Returns the copy and
+    /// its length.
+    pub(super) fn copy(&self, is_cancelled: impl Fn() -> bool) -> Result<(File, u64), CopyError> {
+        let directory = directory_of(&self.path);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                CopyError::DiskFull(unwritable_directory(directory, &error))
+            }
+            _ => CopyError::Failed(format!("copying {} failed: {error}", self.path.display())),
+        };
+        let length = self.file.metadata().map_err(failed)?.len();
+        let space = rustix::fs::statvfs(directory).map_err(|error| failed(error.into()))?;
+        check_space(directory, length, space.f_bavail.saturating_mul(space.f_frsize))?;
+        let mut copy = tempfile::tempfile_in(directory).map_err(failed)?;
+        let mut chunk = vec![0; COPY_CHUNK];
+        let mut copied = 0;
+        while copied < length {
+            if is_cancelled() {
+                return Err(CopyError::Failed("the copy was interrupted".to_owned()));
+            }
+            let most = usize::try_from(length - copied).map_or(COPY_CHUNK, |rest| rest.min(COPY_CHUNK));
+            let read = self.file.read_at(&mut chunk[..most], copied).map_err(failed)?;
+            if read == 0 {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+            copy.write_all(&chunk[..read]).map_err(failed)?;
+            copied += read as u64;
+        }
+        copy.rewind().map_err(failed)?;
+        Ok((copy, length))
     }
 
     /// Returns why the path does not name the opened file, according to the last check.
@@ -68,6 +117,21 @@ impl OpenFile {
             Err(error) => Some(format!("{name} cannot be accessed: {error}")),
         }
     }
+}
+
+/// Fails if a copy would leave the store too little space for its own writes.
+fn check_space(directory: &Path, length: u64, available: u64) -> Result<(), CopyError> {
+    let needed = length.saturating_add(MIN_SPACE);
+    if available >= needed {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| bytes.div_ceil(1024 * 1024);
+    Err(CopyError::DiskFull(format!(
+        "the disk of the directory {} has {} MiB free; a copy of the store needs {} MiB",
+        directory.display(),
+        available / (1024 * 1024),
+        mebibytes(needed)
+    )))
 }
 
 fn deleted(path: &Path) -> String {
@@ -249,6 +313,14 @@ mod tests {
         assert!(error("file/sub/leadgate.db").contains("a part of its path is a file"));
         let error = check(Path::new("/proc/leadgate.db")).unwrap_err();
         assert!(error.contains("the directory /proc"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_leaves_space_for_the_store() {
+        let error = |length, available| check_space(Path::new("/data"), length, available);
+        assert_eq!(error(1000, 1000 + MIN_SPACE), Ok(()));
+        let text = "the disk of the directory /data has 63 MiB free; a copy of the store needs 65 MiB";
+        assert_eq!(error(1, MIN_SPACE - 1), Err(CopyError::DiskFull(text.to_owned())));
     }
 
     #[test]

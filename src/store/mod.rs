@@ -29,6 +29,7 @@ use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::{Fence, ReplicaName};
+use crate::domain::pause::{Pause, Pauses};
 use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind};
@@ -161,6 +162,29 @@ impl RequestMark {
             received_ago: Duration::ZERO,
         }
     }
+}
+
+/// A copy of a SQLite store.
+#[derive(Debug)]
+pub struct StoreCopy {
+    /// The file, at its beginning. It has no name, so it ends with this handle.
+    pub file: std::fs::File,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Why [`Store::backup`] failed. The texts are for operators.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackupError {
+    /// The store has no file that could be copied.
+    #[error("{0}")]
+    NoFile(String),
+    /// The disk has too little space for the copy.
+    #[error("{0}")]
+    DiskFull(String),
+    /// The store cannot be copied.
+    #[error("{0}")]
+    Failed(#[from] StoreError),
 }
 
 /// The result of [`Store::begin_request`].
@@ -488,6 +512,31 @@ impl Store {
     /// Writes the state of the quota of an account as JSON. The next owner needs it if this one crashes. Does nothing with SQLite.
     pub async fn save_quota_state(&self, tenant: &str, state: &str) -> Result<(), StoreError> {
         measured!(self, "save_quota_state", store => store.save_quota_state(tenant, state), with_sqlite: Ok(()))
+    }
+
+    /// Returns a consistent copy of a SQLite store, as a file without a name in the same directory. Other operations continue meanwhile.
+    pub async fn backup(&self) -> Result<StoreCopy, BackupError> {
+        match self {
+            Self::Sqlite(store) => store.backup().await,
+            Self::Postgres(_) => Err(BackupError::NoFile(
+                "the store is a PostgreSQL database: use pg_dump, or the backups of the server".to_owned(),
+            )),
+        }
+    }
+
+    /// Returns the paused accounts.
+    pub async fn pauses(&self) -> Result<Pauses, StoreError> {
+        measured!(self, "pauses", store => store.pauses())
+    }
+
+    /// Writes that an account is paused, and returns its pause. A second pause of an account changes only its reason. Needs no lease.
+    pub async fn pause(&self, tenant: &str, pause: &Pause) -> Result<Pause, StoreError> {
+        measured!(self, "pause", store => store.pause(tenant, pause))
+    }
+
+    /// Deletes the pause of an account. Returns whether there was one. Needs no lease.
+    pub async fn resume(&self, tenant: &str) -> Result<bool, StoreError> {
+        measured!(self, "resume", store => store.resume(tenant))
     }
 
     /// Writes a new share, unless it conflicts with another share or its user would have access to more than `limit` leads.

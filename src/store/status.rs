@@ -30,6 +30,8 @@ pub struct LeaseStatus {
     /// The reason of the last move, a name of [`MoveReason`](crate::domain::lease::MoveReason): of the acquisition, or of the handover
     /// since.
     pub last_move_reason: Option<String>,
+    /// When an operator paused the tenant. `None`: it is not paused.
+    pub paused_since: Option<Timestamp>,
 }
 
 /// A replica in the database.
@@ -72,7 +74,9 @@ impl CopiedRows {
         match table {
             CopiedTable::Request => self.requests += rows,
             CopiedTable::Share => self.shares += rows,
-            CopiedTable::QuotaUsage | CopiedTable::ShareChange | CopiedTable::Damaged => self.others += rows,
+            CopiedTable::QuotaUsage | CopiedTable::ShareChange | CopiedTable::Damaged | CopiedTable::Pause => {
+                self.others += rows;
+            }
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Logs: one line per RPC, and one per attempt of a call. No line contains keys or personal data.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::reload;
 
 /// The directives of libraries whose warnings clients can cause. Directives of `log.filter` for the same targets replace them.
 const LIBRARIES: &str = "h2=error,hyper=error,rustls=error,tower=error";
@@ -44,22 +45,69 @@ impl LogSettings {
     }
 }
 
+/// The log of this process, whose filter may change. It is set when the log has started.
+static LOG: OnceLock<RunningLog> = OnceLock::new();
+
+struct RunningLog {
+    /// `log.filter`.
+    setting: String,
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+}
+
+/// Why the filter of the log cannot be changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FilterError {
+    /// The filter is invalid, for this reason.
+    Invalid(String),
+    /// This process writes no log.
+    NoLog,
+}
+
 /// Starts logging to standard error. A second start in the same process has no effect.
 pub fn start(settings: &LogSettings) {
     let filter = env_filter(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
     // Only tests start it twice.
-    let _ = match settings.format {
-        LogFormat::Json => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-        LogFormat::Pretty => log.compact().try_init(),
+    let (replace, started) = match settings.format {
+        LogFormat::Json => {
+            let log = log
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_env_filter(filter)
+                .with_filter_reloading();
+            (replacing(log.reload_handle()), log.try_init())
+        }
+        LogFormat::Pretty => {
+            let log = log.compact().with_env_filter(filter).with_filter_reloading();
+            (replacing(log.reload_handle()), log.try_init())
+        }
     };
+    if started.is_ok() {
+        let setting = settings.filter.clone();
+        let _ = LOG.set(RunningLog { setting, replace });
+    }
+}
+
+fn replacing<S: 'static>(
+    handle: reload::Handle<EnvFilter, S>,
+) -> Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync> {
+    Box::new(move |filter| handle.reload(filter))
+}
+
+/// Changes the filter of the log until the end of the process. `None`: the filter of the settings. Returns the filter in use.
+pub fn set_filter(filter: Option<&str>) -> Result<String, FilterError> {
+    let parsed = |filter| env_filter(filter).map_err(|error| FilterError::Invalid(error.to_string()));
+    let given = filter.map(parsed).transpose()?;
+    let log = LOG.get().ok_or(FilterError::NoLog)?;
+    let in_use = filter.unwrap_or(&log.setting);
+    let filter = match given {
+        Some(filter) => filter,
+        None => parsed(in_use)?,
+    };
+    (log.replace)(filter).map_err(|_| FilterError::NoLog)?;
+    Ok(in_use.to_owned())
 }
 
 /// Returns the filter of these directives, after those of [`LIBRARIES`].
@@ -160,6 +208,17 @@ mod tests {
             ["hyper warn", "leadgate info", "leadgate error"]
         );
         assert_eq!(logged(""), ["h2 error", "leadgate error"]);
+    }
+
+    #[test]
+    fn an_invalid_filter_is_named() {
+        for filter in ["a=b=c", "info,leadgate=loud", "["] {
+            let error = set_filter(Some(filter)).unwrap_err();
+            assert!(
+                matches!(error, FilterError::Invalid(ref reason) if !reason.is_empty()),
+                "{filter}: {error:?}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -200,6 +200,10 @@ labels! {
     LimitLabels {
         limit: &'static str = "the setting: `server.max_connections`, `server.max_connections_per_address`, `server.max_handshakes`",
     }
+    SteeringLabels {
+        action: &'static str = "`log`, `pause`, `resume`, `drain`, `backup`; `unknown`: without the token, or for no such request",
+        result: &'static str = "`OK`, or the code of the error, see [Steering](operations.md#steering)",
+    }
     StateLabels {
         state: &'static str = "`handshake`: before the end of the TLS handshake; `open`; `closing`: the client was asked to end it",
     }
@@ -213,7 +217,7 @@ labels! {
                                    `unfinished_requests`, `is_history_younger`, `delete_old_requests`; of shares: `add_share`, `save_share`, \
                                    `share`, `share_of_request`, `share_of_lead`, `shares`, `shares_in_progress`, `shares_due_to_expire`, \
                                    `next_expiry`, `share_usage`, `count_shares`, `share_history`, `delete_ended_shares`; of the quota: \
-                                   `quota_usage`, `save_quota_usage`, `quota_state`, `save_quota_state`; of leases: `beat`; of the whole store: \
+                                   `quota_usage`, `save_quota_usage`, `quota_state`, `save_quota_state`; of pauses: `pauses`, `pause`, `resume`; of leases: `beat`; of the whole store: \
                                    `probe`, `find_damaged`",
         result: &'static str = "`ok`; `failed`; `not_owner`: another replica owns the tenant; `unreadable`: a read that fails again, \
                                 such as of a damaged row",
@@ -344,6 +348,10 @@ metrics! {
         absent "without a cluster";
     cluster_replicas: Gauge = "cluster_replicas",
         "Replicas alive, this one included; 0 without a cluster";
+    tenant_paused: Family<TenantLabels, GaugeU64> = "tenant_paused",
+        "1 while an operator has paused the tenant, 0 otherwise; by tenant; the same at all replicas";
+    steering_requests: Family<SteeringLabels, Counter> = "steering_requests",
+        "Steering requests to the admin port, by action and result";
     store_duration: Family<OperationLabels, Histogram> = "store_operation_duration" in Seconds,
         "Duration of the operations of the store, waiting for a connection included, by operation and result" with STORE_SECONDS;
     store_writable: GaugeU64 = "store_writable",
@@ -806,6 +814,18 @@ impl Metrics {
     pub fn set_owned(&self, tenant: &str, is_owned: bool) {
         let labels = self.tenant(tenant);
         self.cluster_owner.get_or_create(&labels).set(u64::from(is_owned));
+    }
+
+    /// Sets whether an operator has paused a tenant.
+    pub fn set_paused(&self, tenant: &str, is_paused: bool) {
+        let labels = self.tenant(tenant);
+        self.tenant_paused.get_or_create(&labels).set(u64::from(is_paused));
+    }
+
+    /// Counts a steering request.
+    pub fn steered(&self, action: &'static str, result: &'static str) {
+        let labels = SteeringLabels { action, result };
+        self.steering_requests.get_or_create(&labels).inc();
     }
 
     /// Sets the number of replicas alive.

@@ -53,7 +53,16 @@ const MODULES: [(&str, &[&str]); 23] = [
     ),
     (
         "admin",
-        &["audit", "clock", "domain", "gateway", "store", "telemetry", "tenant"],
+        &[
+            "audit",
+            "clock",
+            "domain",
+            "gateway",
+            "identity",
+            "store",
+            "telemetry",
+            "tenant",
+        ],
     ),
     (
         "grpc",

@@ -53,6 +53,7 @@ mod search;
 mod share;
 mod shares;
 mod sizes;
+mod steering;
 mod store;
 mod tls;
 mod top;

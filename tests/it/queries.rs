@@ -118,6 +118,7 @@ async fn busy_page() -> String {
         response.unwrap();
     }
     fixture.share().await;
+    assert_eq!(world.page("/admin/log").await.0, 403);
     let page = loop {
         let (_, page) = world.page("/metrics").await;
         if page.contains("leadgate_shares{") {

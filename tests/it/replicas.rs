@@ -10,11 +10,13 @@ use leadgate_simulator::{Latency, Options, Simulator};
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::harness::{channel, listen, snapshot, tenant};
+use crate::harness::{channel, lead, listen, seen, snapshot, tenant};
 use crate::process::{Said, leadgate, run};
 use crate::server::Server;
+use crate::steering::{SETTING, steer};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -439,4 +441,70 @@ async fn an_import_continues_when_the_owner_of_the_account_stops() {
     assert_eq!(numbers, (1..=1_500).collect::<Vec<_>>());
     assert_eq!(other.quota().await.last_move_reason, "shutdown");
     other.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_reaches_the_owner_through_another_replica_and_survives_a_move() {
+    let cluster = Cluster::with(Server::shared(), Options::default(), SETTING).await;
+    let (first, second) = (cluster.replica().await, cluster.replica().await);
+    let quota = first.until(|quota| quota.replicas == 2).await;
+    let (owner, other) = match quota.owner == first.peer_address {
+        true => (first, second),
+        false => (second, first),
+    };
+    let create = async |address: SocketAddr| {
+        let mut client = pb::lead_service_client::LeadServiceClient::new(channel(address).await);
+        let request = pb::CreateLeadRequest {
+            lead: Some(lead("Asha")),
+            ..Default::default()
+        };
+        client.create_lead(request).await
+    };
+    let (status, json) = steer(
+        other.admin,
+        "POST",
+        "tenants/acme/pause",
+        "{\"reason\": \"maintenance\"}",
+    )
+    .await;
+    assert_eq!((status, &json["paused"]), (200, &serde_json::json!(true)));
+    let paused_at = Instant::now();
+    let paused = "leadgate_tenant_paused{tenant=\"acme\"} 1";
+    while !owner.has_metric(paused).await {
+        assert!(paused_at.elapsed() < Duration::from_secs(3), "a beat is one second");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let calls = cluster.simulator.calls().len();
+    for replica in [&owner, &other] {
+        seen(create(replica.address).await.unwrap_err()).is(Code::Unavailable, "TENANT_PAUSED");
+    }
+    assert_eq!(other.quota().await.owner, owner.peer_address, "GetQuota works");
+    let status = cluster.status().await;
+    assert!(acme(&status)["paused_since"].is_string(), "{status}");
+    let backup = steer(owner.admin, "POST", "store/backup", "").await;
+    assert_eq!((backup.0, &backup.1["code"]), (409, &"STORE_HAS_NO_FILE".into()));
+    assert!(backup.1["message"].as_str().unwrap().contains("pg_dump"), "{backup:?}");
+
+    owner.stop().await;
+    other.until(|quota| quota.epoch == 2).await;
+    seen(create(other.address).await.unwrap_err()).is(Code::Unavailable, "TENANT_PAUSED");
+    let (status, page) = other.page("/ready").await;
+    assert!(
+        status == 200 && page.contains("TENANT_PAUSED") && page.contains(": maintenance"),
+        "{page}"
+    );
+    assert_eq!(cluster.simulator.calls().len(), calls, "the new owner sends nothing");
+
+    let third = cluster.replica().await;
+    third.until(|quota| quota.replicas == 2).await;
+    let (status, _) = steer(third.admin, "POST", "tenants/acme/resume", "").await;
+    assert_eq!(status, 200);
+    let started = Instant::now();
+    while let Err(status) = create(third.address).await {
+        seen(status).is(Code::Unavailable, "TENANT_PAUSED");
+        assert!(started.elapsed() < LIMIT);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.stop().await;
+    third.stop().await;
 }

@@ -1,5 +1,6 @@
 """Starts simulators and gateways as processes on free ports."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -66,6 +67,8 @@ class Process:
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
+        # Also after an error in a constructor.
+        atexit.register(self.kill)
 
     def output(self):
         """Returns the output so far."""
@@ -85,19 +88,27 @@ class Process:
 
         return eventually(f"output like {pattern}", look)
 
+    def signal(self, number):
+        """Sends a signal to the process."""
+        self._process.send_signal(number)
+
     def terminate(self):
         """Asks the process to stop."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def wait(self):
         """Waits until the process ends, and returns its exit code."""
         return self._process.wait(TIMEOUT)
 
-    def close(self):
+    def kill(self):
         """Kills the process if it is running."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(TIMEOUT)
+
+    def close(self):
+        """Kills the process if it is running, and deletes its output."""
+        self.kill()
         self._output.close()
 
 
@@ -126,9 +137,9 @@ class Simulator(Process):
 
 
 class Gateway(Process):
-    """A gateway on free ports, with a simulator as upstream."""
+    """A gateway on free ports, with a simulator as upstream. The arguments are those of `leadgate serve`."""
 
-    def __init__(self, simulator, **settings):
+    def __init__(self, simulator, *arguments, **settings):
         given = {
             "LEADGATE__SERVER__LISTEN": "127.0.0.1:0",
             "LEADGATE__ADMIN__LISTEN": "127.0.0.1:0",
@@ -137,7 +148,7 @@ class Gateway(Process):
             "LEADGATE__TENANTS__TEST__ACCESS_KEY": ACCESS_KEY,
             "LEADGATE__TENANTS__TEST__SECRET_KEY": SECRET_KEY,
         }
-        super().__init__("serve", **{**given, **settings})
+        super().__init__("serve", *arguments, **{**given, **settings})
         line = json.loads(self.find(r'(?m)^{.*"message":"serving".*}$').group(0))
         self.address = line["grpc"]
         self.admin = line["admin"]

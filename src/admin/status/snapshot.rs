@@ -297,8 +297,7 @@ impl Observation {
             ObservedTenant {
                 facts: TenantFacts {
                     name: name.to_owned(),
-                    // Tenants cannot be paused yet.
-                    is_paused: false,
+                    is_paused: sources.tenants.pauses().of(name).is_some(),
                     is_unowned: matches!(tenant.route(), TenantRoute::Unknown),
                     here: facts,
                 },

@@ -396,6 +396,7 @@ impl Database {
             ),
             leases: self.state.leases.iter().map(lease).collect(),
             replicas: self.state.replicas.iter().map(replica).collect(),
+            pauses: Default::default(),
         })
     }
 

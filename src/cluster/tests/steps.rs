@@ -94,6 +94,7 @@ impl Steps {
                 is_handed_over: self.is_handed_over,
             }],
             replicas: self.other.iter().map(|beat| row("other", *beat)).collect(),
+            pauses: Default::default(),
         };
         self.replica.beat_confirmed(self.now, &beat)
     }

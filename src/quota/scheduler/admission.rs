@@ -121,10 +121,14 @@ impl Scheduler {
         self.check(context, now).is_ok() && self.judge_now(&ticket, request.endpoint, now).is_ok()
     }
 
-    /// Fails if no call can be admitted: the process is shutting down, the tenant moves, the day is used up, or the deadline has passed.
+    /// Fails if no call can be admitted: the process is shutting down, the tenant moves or is paused, the day is used up, or the deadline
+    /// has passed.
     fn check(&mut self, context: &RequestContext, now: Instant) -> Result<()> {
         if let Some(reason) = self.closed {
             return Err(reason.error());
+        }
+        if self.is_paused {
+            return Err(ErrorKind::TenantPaused.into());
         }
         if let Some(retry_after) = self.capacity.daily.refusal(clock::now(), context.criticality) {
             return Err(ErrorKind::DailyBudgetExhausted { retry_after }.into());

@@ -24,6 +24,9 @@ impl Scheduler {
         if let Some(Closed::OwnerMoved) = self.closed {
             return self.close(Closed::OwnerMoved);
         }
+        if self.is_paused {
+            return self.fail_all(|| ErrorKind::TenantPaused.into());
+        }
         self.fail_if_day_is_over();
         self.fail_unservable(now);
         self.end_due_gathering(now);

@@ -23,7 +23,7 @@ mod wait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,6 +57,8 @@ struct SharedScheduler {
     scheduler: Mutex<Scheduler>,
     /// Notified when the state has changed, so that the waking task looks at it.
     changed: Notify,
+    /// Whether an operator has paused the tenant. Changes under the lock of the scheduler.
+    is_paused: watch::Sender<bool>,
 }
 
 /// The state of the scheduler.
@@ -71,6 +73,8 @@ struct Scheduler {
     lease: TenantLease,
     /// Why no more slots are granted.
     closed: Option<Closed>,
+    /// Whether an operator has paused the tenant, so that no slots are granted.
+    is_paused: bool,
 }
 
 /// Why no more slots are granted.
@@ -126,8 +130,10 @@ impl Quota {
                 lanes_due: Default::default(),
                 lease: lease.clone(),
                 closed: None,
+                is_paused: false,
             }),
             changed: Notify::new(),
+            is_paused: watch::Sender::new(false),
         });
         tasks.spawn(wake(shared.clone(), lease, stop));
         Self { shared }
@@ -296,6 +302,31 @@ impl Quota {
         self.shared.lock().close(Closed::OwnerMoved);
     }
 
+    /// Pauses the tenant, or resumes it. While it is paused, no slots are granted, and calls fail at once with
+    /// [`ErrorKind::TenantPaused`]. So do the calls in the queue. Calls that have their slots continue.
+    pub fn set_paused(&self, is_paused: bool) {
+        let mut scheduler = self.shared.lock();
+        scheduler.is_paused = is_paused;
+        self.shared
+            .is_paused
+            .send_if_modified(|current| std::mem::replace(current, is_paused) != is_paused);
+        if is_paused {
+            scheduler.fail_all(|| ErrorKind::TenantPaused.into());
+        }
+    }
+
+    /// Whether an operator has paused the tenant.
+    pub fn is_paused(&self) -> bool {
+        *self.shared.is_paused.borrow()
+    }
+
+    /// Waits until the tenant is paused (`true`) or not paused.
+    pub async fn until_paused(&self, is_paused: bool) {
+        let mut current = self.shared.is_paused.subscribe();
+        // The sender lives as long as the quota.
+        let _ = current.wait_for(|current| *current == is_paused).await;
+    }
+
     /// Number of calls that were granted a slot and have not ended.
     pub fn in_progress(&self) -> usize {
         self.shared.lock().capacity.in_progress()
@@ -341,9 +372,14 @@ impl Scheduler {
     /// Grants no more slots. The calls in the queue fail. The first reason counts.
     fn close(&mut self, reason: Closed) {
         let reason = *self.closed.get_or_insert(reason);
+        self.fail_all(|| reason.error());
+    }
+
+    /// Fails the calls in the queue.
+    fn fail_all(&mut self, error: impl Fn() -> Error) {
         for call in self.queue.drain() {
             // The error of a cancelled call has no receiver.
-            let _ = call.grant.send(Err(reason.error()));
+            let _ = call.grant.send(Err(error()));
         }
     }
 

@@ -119,6 +119,57 @@ async fn a_higher_limit_grants_waiting_calls_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_paused_tenant_grants_no_slots_and_keeps_those_in_use() {
+    let quota = quota(&limits(2, 1));
+    let kind = |result: Result<Slot>| result.map(drop).map_err(|error| error.kind);
+    let (mut sent, other) = (
+        acquire(&quota, "a", "Leads.GetById", Cost::Call).await.unwrap(),
+        acquire(&quota, "a", "Leads.GetById", Cost::Call).await.unwrap(),
+    );
+    sent.sent();
+    let mut waiting = JoinSet::new();
+    for caller in ["a", "b"] {
+        let quota = quota.clone();
+        waiting.spawn(async move { acquire(&quota, caller, "Leads.GetById", Cost::Call).await });
+    }
+    sleep(W / 5).await;
+    let start = Instant::now();
+    quota.set_paused(true);
+    for result in waiting.join_all().await {
+        assert_eq!(kind(result), Err(ErrorKind::TenantPaused));
+    }
+    assert_eq!((start, quota.is_paused()), (Instant::now(), true));
+    let refused = acquire(&quota, "a", "Leads.GetById", Cost::Call).await;
+    assert_eq!(kind(refused), Err(ErrorKind::TenantPaused));
+    // The call that was sent is finished. If it was refused, it is not sent again.
+    let requeue = sent
+        .responded(Verdict::Refused(crate::error::Refusal::Window(None)))
+        .pop();
+    let context = RequestContext::internal("test", W * 100);
+    let request = SlotRequest {
+        cost: Cost::Call,
+        endpoint: "Leads.GetById",
+        keys: Vec::new(),
+        batch: None,
+    };
+    assert_eq!(
+        kind(quota.acquire(&context, &request, requeue).await),
+        Err(ErrorKind::TenantPaused)
+    );
+    assert!(quota.try_acquire(&context, &request, false).is_none());
+    assert!(!quota.would_admit(&context, &request));
+    assert_eq!(quota.snapshot().queue.waiting.iter().sum::<usize>(), 0);
+
+    drop(other);
+    let resumed = {
+        let quota = quota.clone();
+        async move { quota.until_paused(false).await }
+    };
+    let ((), ()) = tokio::join!(resumed, async { quota.set_paused(false) });
+    acquire(&quota, "a", "Leads.GetById", Cost::Call).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn bulk_calls_that_count_as_calls_from_now_on_hold_slots_of_both() {
     let separate = QuotaLimits {
         bulk_pays_calls: false,

@@ -21,9 +21,10 @@ const CHUNK: usize = 500;
 
 /// Locks the tables, and returns whether they have rows, and whether a replica has owned a tenant.
 const CHECK: &str =
-    "LOCK TABLE request, spent, quota_state, share, share_change, damaged, tenant_lease IN EXCLUSIVE MODE;
+    "LOCK TABLE request, spent, quota_state, share, share_change, damaged, tenant_pause, tenant_lease IN EXCLUSIVE MODE;
      SELECT EXISTS (SELECT FROM request) OR EXISTS (SELECT FROM spent) OR EXISTS (SELECT FROM quota_state)
-         OR EXISTS (SELECT FROM share) OR EXISTS (SELECT FROM share_change) OR EXISTS (SELECT FROM damaged),
+         OR EXISTS (SELECT FROM share) OR EXISTS (SELECT FROM share_change) OR EXISTS (SELECT FROM damaged)
+         OR EXISTS (SELECT FROM tenant_pause),
          EXISTS (SELECT FROM tenant_lease WHERE epoch > 0)";
 
 /// Returns the beginning of the statement that inserts rows of a table, and the form of one row. Unfinished requests and shares
@@ -50,6 +51,10 @@ fn insert(table: CopiedTable) -> (&'static str, &'static str) {
         CopiedTable::Damaged => (
             "INSERT INTO damaged (at, source, tenant, id, reason, content) VALUES ",
             "($1, $2, $3, $4, $5, $6)",
+        ),
+        CopiedTable::Pause => (
+            "INSERT INTO tenant_pause (tenant, since, reason) VALUES ",
+            "($1, $2, $3)",
         ),
     }
 }

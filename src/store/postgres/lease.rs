@@ -9,10 +9,11 @@ use sqlx::postgres::PgRow;
 
 use super::connection::{Connection, Failure, StatementResult, TransactionLimits};
 use super::statement::{Value, values};
-use super::{Postgres, column_error, first_row};
+use super::{Postgres, at, column_error, first_row};
 use crate::domain::lease::{
     AcquiredLease, Acquisition, Beat, History, LeaseRow, Move, MoveReason, ReplicaName, ReplicaRow,
 };
+use crate::domain::pause::{Pause, Pauses};
 use crate::store::{ClusterStatus, LeaseStatus, ReplicaStatus, StoreError};
 
 /// The connection for the leases.
@@ -36,8 +37,8 @@ impl Postgres {
 
     pub(in crate::store) async fn cluster_status(&self) -> Result<ClusterStatus, StoreError> {
         let statement =
-            "SELECT tenant, owner, epoch, (extract(epoch from owned_since) * 1000)::bigint, last_move_reason
-                         FROM tenant_lease ORDER BY tenant;
+            "SELECT l.tenant, l.owner, l.epoch, (extract(epoch from l.owned_since) * 1000)::bigint, l.last_move_reason, p.since
+                         FROM tenant_lease l LEFT JOIN tenant_pause p ON p.tenant = l.tenant ORDER BY l.tenant;
                          SELECT name, address, beat, tenants, lease,
                                 (extract(epoch from clock_timestamp() - changed) * 1000000)::bigint
                          FROM replica ORDER BY name";
@@ -53,6 +54,7 @@ impl Postgres {
                 epoch: row.try_get(2)?,
                 owned_since: since.and_then(|at| Timestamp::from_millisecond(at).ok()),
                 last_move_reason: row.try_get(4)?,
+                paused_since: row.try_get::<Option<i64>, _>(5)?.map(at),
             })
         };
         let replica = |row: &PgRow| {
@@ -76,6 +78,38 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    pub(in crate::store) async fn pauses(&self) -> Result<Pauses, StoreError> {
+        let rows = self
+            .read(Ok("SELECT tenant, since, reason FROM tenant_pause".to_owned()))
+            .await?;
+        rows.iter().map(|row| pause(row).map_err(column_error)).collect()
+    }
+
+    /// Needs no lease: any replica can pause a tenant. Its owner reads the pause with its next beat.
+    pub(in crate::store) async fn pause(&self, tenant: &str, pause: &Pause) -> Result<Pause, StoreError> {
+        let statement = self.statement(
+            "INSERT INTO tenant_pause (tenant, since, reason) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant) DO UPDATE SET reason = excluded.reason RETURNING since",
+            values![tenant, pause.since.as_millisecond(), &pause.reason],
+        );
+        let results = self.write(super::HOUSEKEEPING, statement).await?;
+        Ok(Pause {
+            since: at(super::first(&results, 0)?),
+            reason: pause.reason.clone(),
+        })
+    }
+
+    pub(in crate::store) async fn resume(&self, tenant: &str) -> Result<bool, StoreError> {
+        let statement = self.statement(
+            "DELETE FROM tenant_pause WHERE tenant = $1 RETURNING 1",
+            values![tenant],
+        );
+        let results = self.write(super::HOUSEKEEPING, statement).await?;
+        Ok(first_row(&results).is_some())
+    }
+}
+
 impl LeaseConnection {
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
@@ -92,8 +126,8 @@ impl LeaseConnection {
         Ok(())
     }
 
-    /// Adds the missing leases of tenants, counts a beat of this replica, and then reads all leases, in one transaction with separate
-    /// statements, so that it sees an acquisition that an earlier one waited for. `tenants` are those in the settings of the replica.
+    /// Adds the missing leases of tenants, counts a beat of this replica, and then reads all leases and pauses, in one transaction with
+    /// separate statements, so that it sees an acquisition that an earlier one waited for. `tenants` are those in the settings of the replica.
     /// After the clock of the database was set back, a history that was first seen in the future counts as first seen now.
     pub async fn beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
         let meter = self.store.meter().clone();
@@ -122,7 +156,8 @@ impl LeaseConnection {
                         coalesce(l.owner IS NULL AND l.handover_history = h.id, false)
                      FROM history h LEFT JOIN tenant_lease l ON true LEFT JOIN replica r ON r.name = l.owner
                      WHERE h.id = $HERE ORDER BY l.tenant;
-                 SELECT name, address, beat, tenants, lease FROM replica ORDER BY name",
+                 SELECT name, address, beat, tenants, lease FROM replica ORDER BY name;
+                 SELECT tenant, since, reason FROM tenant_pause",
                 values![&*me, address, tenants, lease],
             )
             .await?;
@@ -302,7 +337,7 @@ fn read_beat(results: &[StatementResult]) -> Result<Option<Beat>, sqlx::Error> {
             .map(|result| &result.rows[..])
             .unwrap_or_default()
     };
-    let (lease_rows, replica_rows) = (rows(2), rows(1));
+    let (lease_rows, replica_rows, pause_rows) = (rows(3), rows(2), rows(1));
     let Some(any) = lease_rows.first() else {
         return Ok(None);
     };
@@ -324,6 +359,7 @@ fn read_beat(results: &[StatementResult]) -> Result<Option<Beat>, sqlx::Error> {
         history_age: microseconds(any.try_get(1)?),
         leases,
         replicas: replica_rows.iter().map(replica).collect::<Result<_, _>>()?,
+        pauses: pause_rows.iter().map(pause).collect::<Result<_, _>>()?,
     }))
 }
 
@@ -336,6 +372,15 @@ fn replica(row: &PgRow) -> Result<ReplicaRow, sqlx::Error> {
         tenants: row.try_get(3)?,
         lease: Duration::from_millis(u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or_default()),
     })
+}
+
+/// Reads a paused tenant.
+fn pause(row: &PgRow) -> Result<(String, Pause), sqlx::Error> {
+    let pause = Pause {
+        since: at(row.try_get(1)?),
+        reason: row.try_get(2)?,
+    };
+    Ok((row.try_get(0)?, pause))
 }
 
 /// A duration by the clock of the database. A negative one, after the clock was changed, is zero.

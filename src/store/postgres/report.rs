@@ -9,7 +9,7 @@ use super::{HOUSEKEEPING, LIMITS, Postgres, first, migrations};
 use crate::store::{ClusterStatus, ServerReport, StoreError, StoreOptions};
 
 /// The tables, each with the rights that the role needs.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "request",
     "spent",
     "quota_state",
@@ -19,6 +19,7 @@ const TABLES: [&str; 9] = [
     "history",
     "replica",
     "tenant_lease",
+    "tenant_pause",
 ];
 
 /// Number of transactions from which the latency is measured.

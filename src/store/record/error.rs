@@ -241,8 +241,10 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::StoreUnavailable => Self::StoreUnavailable,
             domain::ErrorKind::StoreUnreadable => Self::StoreUnreadable,
             domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
-            // No result of a mutation: it is repeated by the next owner.
-            domain::ErrorKind::ShuttingDown | domain::ErrorKind::Moved { .. } => Self::ShuttingDown,
+            // No result of a mutation: it is repeated by the next owner, or when the account is resumed.
+            domain::ErrorKind::ShuttingDown | domain::ErrorKind::Moved { .. } | domain::ErrorKind::TenantPaused => {
+                Self::ShuttingDown
+            }
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
             domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
             domain::ErrorKind::CallerUnknown => Self::CallerUnknown,

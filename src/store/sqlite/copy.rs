@@ -15,6 +15,7 @@ pub(in crate::store) enum CopiedTable {
     Share,
     ShareChange,
     Damaged,
+    Pause,
 }
 
 /// A value of a row.
@@ -27,12 +28,13 @@ pub(in crate::store) enum CopiedValue {
 }
 
 impl CopiedTable {
-    pub(in crate::store) const ALL: [Self; 5] = [
+    pub(in crate::store) const ALL: [Self; 6] = [
         Self::Request,
         Self::QuotaUsage,
         Self::Share,
         Self::ShareChange,
         Self::Damaged,
+        Self::Pause,
     ];
 
     fn query(self) -> &'static str {
@@ -48,6 +50,7 @@ impl CopiedTable {
             Self::Damaged => {
                 "SELECT at, source, CAST(tenant AS TEXT), CAST(id AS TEXT), reason, content FROM damaged ORDER BY number"
             }
+            Self::Pause => "SELECT tenant, since, reason FROM tenant_pause",
         }
     }
 }

@@ -5,11 +5,12 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Version, description and text of each migration: `VERSION_DESCRIPTION.sql` in `src/store/migrations`. The list is written
 /// by hand because the macro `sqlx::migrate!` needs SQLite in the compiler, which doubles the time to build it.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "requests", include_str!("../migrations/1_requests.sql")),
     (2, "shares", include_str!("../migrations/2_shares.sql")),
     (3, "damaged", include_str!("../migrations/3_damaged.sql")),
     (4, "held slots", include_str!("../migrations/4_held_slots.sql")),
+    (5, "pauses", include_str!("../migrations/5_pauses.sql")),
 ];
 
 /// Returns the migrator of the store.

@@ -1,5 +1,6 @@
 //! The SQLite backend of the store. One process uses the file at a time. Only this module uses SQLite.
 
+mod backup;
 mod commit;
 mod copy;
 mod damaged;
@@ -17,7 +18,7 @@ use sqlx::Row;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqlitePool,
-    SqlitePoolOptions, SqliteSynchronous,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use uuid::Uuid;
 
@@ -25,12 +26,17 @@ use super::damage::{DamagedRows, from_json, to_json};
 use super::meter::StoreMeter;
 use super::{BeginResult, DamagedRow, RequestMark, StoreError, StoredRequest, file, record};
 use crate::context::RequestId;
+use crate::domain::pause::{Pause, Pauses};
 use crate::domain::usage::{HeldSlots, QuotaUsage};
+use backup::Backups;
 use commit::CommitQueue;
 pub(super) use copy::{CopiedTable, CopiedValue};
 
 /// How long an operation waits for another process that uses the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After this number of pages in the write-ahead log, SQLite writes them to the file.
+const AUTOCHECKPOINT: &str = "100";
 
 /// The caller of operations that the gateway itself starts.
 const HOUSEKEEPING: &str = "leadgate";
@@ -47,6 +53,7 @@ pub struct Sqlite {
     damaged: DamagedRows,
     /// The file and its lock; `None` in memory.
     file: Option<(Arc<file::OpenFile>, file::FileLock)>,
+    backups: Backups,
     meter: StoreMeter,
 }
 
@@ -85,7 +92,7 @@ impl Sqlite {
             // Two gateways with one file would each use the whole quota.
             .locking_mode(SqliteLockingMode::Exclusive)
             // Limits the size of the write-ahead log, so that it does not fill a small disk.
-            .pragma("wal_autocheckpoint", "100")
+            .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
             .pragma("journal_size_limit", "1048576")
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
@@ -107,6 +114,7 @@ impl Sqlite {
             pool,
             damaged: DamagedRows::default(),
             file,
+            backups: Backups::default(),
             meter: StoreMeter::default(),
         };
         store.check(path).await.map_err(open_error)??;
@@ -314,7 +322,52 @@ impl Sqlite {
         Ok(())
     }
 
+    pub(super) async fn pauses(&self) -> Result<Pauses, StoreError> {
+        let rows = sqlx::query("SELECT tenant, since, reason FROM tenant_pause")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(read_error)?;
+        let pause = |row: &SqliteRow| {
+            // A row with damaged columns is a pause, too.
+            let pause = Pause {
+                since: at(row.try_get(1).unwrap_or_default()),
+                reason: row.try_get(2).unwrap_or_default(),
+            };
+            row.try_get(0).map(|tenant| (tenant, pause))
+        };
+        rows.iter().map(pause).collect::<Result<_, _>>().map_err(read_error)
+    }
+
+    pub(super) async fn pause(&self, tenant: &str, pause: &Pause) -> Result<Pause, StoreError> {
+        self.check_writable()?;
+        let row = sqlx::query(
+            "INSERT INTO tenant_pause (tenant, since, reason) VALUES (?1, ?2, ?3)
+             ON CONFLICT (tenant) DO UPDATE SET reason = excluded.reason RETURNING since",
+        )
+        .bind(tenant)
+        .bind(pause.since.as_millisecond())
+        .bind(&pause.reason)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(write_error)?;
+        Ok(Pause {
+            since: at(row.try_get(0).unwrap_or_default()),
+            reason: pause.reason.clone(),
+        })
+    }
+
+    pub(super) async fn resume(&self, tenant: &str) -> Result<bool, StoreError> {
+        self.check_writable()?;
+        let deleted = sqlx::query("DELETE FROM tenant_pause WHERE tenant = ?1")
+            .bind(tenant)
+            .execute(&self.pool)
+            .await
+            .map_err(write_error)?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
     pub(super) async fn close(&self) {
+        self.backups.close().await;
         self.commits.close().await;
         self.pool.close().await;
         if let Some((_, lock)) = &self.file {

@@ -16,6 +16,7 @@ use super::{KEEP, at, ids, mark, request, share, slots, usage};
 use crate::clock;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::Fence;
+use crate::domain::pause::{Pause, Pauses};
 use crate::domain::share::{Share, ShareFilter, ShareStage, ShareState};
 use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
 use crate::telemetry::metrics::Metrics;
@@ -139,6 +140,8 @@ macro_rules! test_backend {
                 a_share_that_ended_is_deleted_after_its_time
                 a_share_is_deleted_with_its_history
                 ended_shares_of_other_tenants_are_not_deleted
+                an_account_is_paused_until_it_is_resumed
+                a_second_pause_changes_only_the_reason
                 operations_are_measured_by_result
             }
         }
@@ -164,6 +167,7 @@ macro_rules! test_restarts {
                 the_result_of_a_request_survives_a_restart
                 the_quota_usage_survives_a_restart
                 a_share_and_its_history_survive_a_restart
+                a_pause_survives_a_restart
             }
         }
     };
@@ -644,7 +648,43 @@ async fn ended_shares_of_other_tenants_are_not_deleted(store: &Store) {
     assert!(store.share("acme", id).await.unwrap().is_some());
 }
 
+// Pauses.
+
+fn pause(second: i64, reason: &str) -> Pause {
+    Pause::new(at(second), reason).unwrap()
+}
+
+async fn an_account_is_paused_until_it_is_resumed(store: &Store) {
+    assert_eq!(store.pauses().await, Ok(Pauses::new()));
+    assert_eq!(
+        store.pause("acme", &pause(7, "it's late")).await,
+        Ok(pause(7, "it's late"))
+    );
+    store.pause("south", &pause(8, "")).await.unwrap();
+    let both = [("acme", pause(7, "it's late")), ("south", pause(8, ""))];
+    let both = both.map(|(tenant, pause)| (tenant.to_owned(), pause));
+    assert_eq!(store.pauses().await, Ok(both.clone().into()));
+    assert_eq!(store.resume("acme").await, Ok(true));
+    assert_eq!(store.resume("acme").await, Ok(false));
+    assert_eq!(store.pauses().await, Ok([both[1].clone()].into()));
+}
+
+async fn a_second_pause_changes_only_the_reason(store: &Store) {
+    store.pause("acme", &pause(7, "one")).await.unwrap();
+    assert_eq!(store.pause("acme", &pause(9, "two")).await, Ok(pause(7, "two")));
+    assert_eq!(store.pauses().await, Ok([("acme".to_owned(), pause(7, "two"))].into()));
+}
+
 // Restarts.
+
+async fn a_pause_survives_a_restart(mut test: TestStore) {
+    test.store.pause("acme", &pause(7, "x")).await.unwrap();
+    test.restart().await;
+    assert_eq!(
+        test.store.pauses().await,
+        Ok([("acme".to_owned(), pause(7, "x"))].into())
+    );
+}
 
 async fn the_result_of_a_request_survives_a_restart(mut test: TestStore) {
     begin(&test.store, 1).await;

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::server::Server;
 use super::{KEEP, at, mark, share};
 use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, MoveReason};
+use crate::domain::pause::Pause;
 use crate::store::{LeaseConnection, Store};
 
 /// The tenants of the conformance tests.
@@ -159,6 +160,22 @@ fn is_rejected<T: std::fmt::Debug>(result: Result<T, crate::store::StoreError>) 
             true
         }
     }
+}
+
+#[tokio::test]
+async fn a_beat_reads_the_pauses_that_other_replicas_have_written() {
+    let database = TestDatabase::new().await;
+    let (mut replica, beat, _fenced) = database.owned("a").await;
+    assert!(beat.pauses.is_empty());
+    let pause = Pause::new(at(7), "x").unwrap();
+    // Without a lease, and for a tenant without a row.
+    for tenant in ["acme", "new"] {
+        database.store.pause(tenant, &pause).await.unwrap();
+    }
+    let expected = ["acme", "new"].map(|tenant| (tenant.to_owned(), pause.clone()));
+    assert_eq!(replica.beat().await.pauses, expected.into());
+    database.store.resume("acme").await.unwrap();
+    assert_eq!(replica.beat().await.pauses, [("new".to_owned(), pause)].into());
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@
 )]
 #[path = "../../../tests/it/certificates.rs"]
 mod certificates;
+
+mod backup;
 mod conformance;
 mod damaged;
 mod file;

@@ -9,6 +9,7 @@ use super::lease::fence_of_all_tenants;
 use super::server::Server;
 use super::{KEEP, at, ids, mark, request, share, slots, usage};
 use crate::domain::lease::Fence;
+use crate::domain::pause::Pause;
 use crate::domain::share::{Share, ShareFilter, ShareStage};
 use crate::error::ErrorKind;
 use crate::store::{AddShareResult, BeginResult, CopiedRows, Postgres, RequestMark, Store, StoreOptions};
@@ -419,6 +420,7 @@ const NEXT_MIGRATION: &str = "
     ALTER TABLE history ADD COLUMN extra text;
     ALTER TABLE replica ADD COLUMN extra text NOT NULL DEFAULT 'x';
     ALTER TABLE tenant_lease ADD COLUMN extra timestamptz;
+    ALTER TABLE tenant_pause ADD COLUMN extra text;
     INSERT INTO leadgate_schema (version, works_with, applied)
         SELECT max(version) + 1, max(version), clock_timestamp() FROM leadgate_schema";
 
@@ -597,6 +599,9 @@ async fn a_sqlite_store_is_copied_into_an_empty_database() {
         )
         .await;
 
+    let pause = Pause::new(at(3), "x").unwrap();
+    source.pause("acme", &pause).await.unwrap();
+
     let server = Server::shared();
     let database = server.create_database();
     let target = Store::open(&server.url(&database)).await.unwrap();
@@ -605,9 +610,10 @@ async fn a_sqlite_store_is_copied_into_an_empty_database() {
     let expected = CopiedRows {
         requests: 1200,
         shares: 1,
-        others: 4,
+        others: 5,
     };
-    assert_eq!((copied, steps), (expected, 7));
+    assert_eq!((copied, steps), (expected, 8));
+    assert_eq!(target.pauses().await, Ok([("acme".to_owned(), pause)].into()));
     for id in [1, 3, 1200] {
         let id = Uuid::from_u128(id);
         let (before, after) = (

@@ -128,3 +128,10 @@ CREATE TABLE tenant_lease (
     -- Why the tenant moved last: why the lease was acquired, or handed over since.
     last_move_reason text
 );
+
+-- The paused tenants: nothing is sent to LeadSquared for them. Each beat of a replica reads them.
+CREATE TABLE tenant_pause (
+    tenant text COLLATE "C" PRIMARY KEY,
+    since  bigint NOT NULL,
+    reason text   NOT NULL
+);

@@ -1,0 +1,408 @@
+//! Steering: requests under `/admin` by which an operator changes the running process. Each one needs `admin.token`. Every response
+//! is JSON; that of an error has a `code` and a `message`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::any;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backup::Backups;
+use super::server::Connection;
+use super::steering_response::{SteeringError, json_response};
+use crate::audit::{AuditLog, SteeringAudit};
+use crate::clock;
+use crate::domain::pause::Pause;
+use crate::identity::AdminToken;
+use crate::store::{Store, StoreError};
+use crate::telemetry::log::{self, FilterError, LineLimit};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
+use crate::tenant::Tenants;
+
+/// Maximum length of the body of a request, in bytes.
+const MAX_BODY: usize = 4096;
+/// Maximum time for a write to the store. The connection is closed soon after it.
+const STORE_TIMEOUT: Duration = Duration::from_secs(8);
+/// The code of a request that succeeded, in logs and metrics.
+const OK: &str = "OK";
+
+/// What the requests change.
+pub(super) struct Steering {
+    /// `None`: no request is accepted.
+    pub(super) token: Option<Arc<AdminToken>>,
+    pub(super) tenants: Tenants,
+    pub(super) store: Store,
+    pub(super) audit: Option<AuditLog>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Tracing,
+    /// Cancelled by a request to shut down.
+    pub(super) shut_down: CancellationToken,
+    pub(super) backups: Backups,
+    /// Held while a pause changes, so that the store and this process have the same one.
+    pub(super) pausing: tokio::sync::Mutex<()>,
+    /// Requests that were accepted end also if their clients do not wait.
+    pub(super) tasks: TaskTracker,
+    /// Limits the log lines of requests without the token.
+    pub(super) refused: LineLimit,
+}
+
+/// A request with a known path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Action {
+    SetLogFilter,
+    SetSampling,
+    Pause(String),
+    Resume(String),
+    ShutDown,
+    Backup,
+}
+
+/// The body of a request for another log filter.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogBody {
+    filter: Option<String>,
+}
+
+/// The body of a request for another ratio of sampled traces.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SamplingBody {
+    ratio: f64,
+}
+
+/// The body of a request to pause or resume an account.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PauseBody {
+    reason: Option<String>,
+}
+
+type SteeringResult = Result<Response, SteeringError>;
+
+/// The routes of the requests.
+pub(super) fn routes(steering: Steering) -> Router {
+    Router::new()
+        .route("/admin/{*action}", any(respond))
+        .with_state(Arc::new(steering))
+}
+
+async fn respond(State(steering): State<Arc<Steering>>, request: Request) -> Response {
+    let tasks = steering.tasks.clone();
+    let task = tasks.spawn(async move { steering.handle(request).await });
+    task.await.unwrap_or_else(|_| {
+        let message = "the request was interrupted".to_owned();
+        SteeringError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message).response()
+    })
+}
+
+impl Steering {
+    async fn handle(&self, request: Request) -> Response {
+        if let Err(error) = self.authorize(request.headers()) {
+            return self.refused(error);
+        }
+        let (parts, body) = request.into_parts();
+        let action = match Action::of(&parts.method, parts.uri.path()) {
+            Ok(action) => action,
+            Err(error) => return self.refused(error),
+        };
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let audited = SteeringAudit {
+            method: action.method(),
+            tenant: action.tenant().filter(|name| self.tenants.named(name).is_some()),
+            request_id: &request_id,
+        };
+        let may_begin = match &self.audit {
+            Some(audit) => audit.begin_steering(&audited).await,
+            None => true,
+        };
+        let connection = parts.extensions.get::<Connection>().cloned();
+        let result = match may_begin {
+            true => self.execute(&action, body, connection.as_ref()).await,
+            false => Err(SteeringError::unavailable(
+                "AUDIT_UNAVAILABLE",
+                "the audit file cannot be written (audit.required); nothing was changed".to_owned(),
+            )),
+        };
+        let outcome = result.as_ref().map_or_else(|error| error.code, |_| OK);
+        if let Some(audit) = &self.audit {
+            audit.end_steering(&audited, outcome).await;
+        }
+        self.metrics.steered(action.name(), outcome);
+        let (action, tenant) = (action.name(), audited.tenant);
+        match &result {
+            Ok(_) => tracing::info!(action, tenant, request_id, "steering request finished"),
+            Err(SteeringError { code, message, .. }) => {
+                tracing::warn!(
+                    action,
+                    tenant,
+                    request_id,
+                    code,
+                    reason = message,
+                    "steering request failed"
+                );
+            }
+        }
+        result.unwrap_or_else(SteeringError::response)
+    }
+
+    /// Fails if a request does not have the token.
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), SteeringError> {
+        let Some(token) = &self.token else {
+            let message = "steering requests are not accepted: admin.token is not set".to_owned();
+            return Err(SteeringError::new(StatusCode::FORBIDDEN, "STEERING_DISABLED", message));
+        };
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        match given {
+            Some(given) if token.is(given) => Ok(()),
+            _ => {
+                let message =
+                    "the header must be \"authorization: Bearer TOKEN\", with the token of admin.token".to_owned();
+                Err(SteeringError::new(StatusCode::UNAUTHORIZED, "TOKEN_INVALID", message))
+            }
+        }
+    }
+
+    /// Counts and logs a request that names no action, or has no right to it.
+    fn refused(&self, error: SteeringError) -> Response {
+        self.metrics.steered("unknown", error.code);
+        if let Some(suppressed) = self.refused.admit(Instant::now()) {
+            tracing::warn!(code = error.code, suppressed, "steering request refused");
+        }
+        error.response()
+    }
+
+    async fn execute(&self, action: &Action, body: Body, connection: Option<&Connection>) -> SteeringResult {
+        let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
+            let message = format!("the body has more than {MAX_BODY} bytes, or cannot be read");
+            SteeringError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+        })?;
+        match action {
+            Action::SetLogFilter => set_log_filter(&body),
+            Action::SetSampling => self.set_sampling(&body),
+            Action::Pause(tenant) => self.pause(tenant, &body).await,
+            Action::Resume(tenant) => self.resume(tenant, &body).await,
+            Action::ShutDown => {
+                self.shut_down.cancel();
+                Ok(json_response(StatusCode::ACCEPTED, &json!({"status": "shutting_down"})))
+            }
+            Action::Backup => self.backups.respond(&self.store, connection).await,
+        }
+    }
+
+    /// Changes the ratio of sampled traces until the next start of the process.
+    fn set_sampling(&self, body: &Bytes) -> SteeringResult {
+        let SamplingBody { ratio } = body_of(body)?;
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(SteeringError::invalid("ratio must be 0 to 1".to_owned()));
+        }
+        if !self.traces.is_on() {
+            let message = "traces are off: telemetry.otlp_endpoint is not set".to_owned();
+            return Err(SteeringError::new(StatusCode::CONFLICT, "TRACES_OFF", message));
+        }
+        self.traces.set_sampling(ratio);
+        Ok(json_response(StatusCode::OK, &json!({"ratio": ratio})))
+    }
+
+    /// Pauses an account. With several replicas, its owner reads the pause with its next beat.
+    async fn pause(&self, tenant: &str, body: &Bytes) -> SteeringResult {
+        self.check_tenant(tenant)?;
+        let reason = optional::<PauseBody>(body)?.reason.unwrap_or_default();
+        let pause = Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
+        let _pausing = self.pausing.lock().await;
+        let pause = within_timeout(self.store.pause(tenant, &pause)).await?;
+        tracing::warn!(tenant, reason, "tenant pause requested");
+        let response = json!({
+            "tenant": tenant,
+            "paused": true,
+            "since": pause.since.to_string(),
+            "reason": pause.reason,
+        });
+        if self.tenants.membership().is_none() {
+            self.tenants.pauses().set(tenant, Some(pause));
+        }
+        Ok(json_response(StatusCode::OK, &response))
+    }
+
+    async fn resume(&self, tenant: &str, body: &Bytes) -> SteeringResult {
+        self.check_tenant(tenant)?;
+        let reason = optional::<PauseBody>(body)?.reason.unwrap_or_default();
+        // The same rules as for a pause. The reason is only logged.
+        Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
+        let _pausing = self.pausing.lock().await;
+        within_timeout(self.store.resume(tenant)).await?;
+        tracing::info!(tenant, reason, "tenant resumption requested");
+        if self.tenants.membership().is_none() {
+            self.tenants.pauses().set(tenant, None);
+        }
+        Ok(json_response(
+            StatusCode::OK,
+            &json!({"tenant": tenant, "paused": false}),
+        ))
+    }
+
+    fn check_tenant(&self, name: &str) -> Result<(), SteeringError> {
+        match self.tenants.named(name) {
+            Some(_) => Ok(()),
+            None => {
+                let message = "the settings have no tenant of this name".to_owned();
+                Err(SteeringError::new(StatusCode::NOT_FOUND, "TENANT_NOT_FOUND", message))
+            }
+        }
+    }
+}
+
+impl Action {
+    /// The action of a method and a path.
+    fn of(method: &Method, path: &str) -> Result<Self, SteeringError> {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
+        let (expected, action) = match parts.as_slice() {
+            ["log"] => (Method::PUT, Self::SetLogFilter),
+            ["sampling"] => (Method::PUT, Self::SetSampling),
+            ["tenants", name, "pause"] => (Method::POST, Self::Pause((*name).to_owned())),
+            ["tenants", name, "resume"] => (Method::POST, Self::Resume((*name).to_owned())),
+            ["drain"] => (Method::POST, Self::ShutDown),
+            ["store", "backup"] => (Method::POST, Self::Backup),
+            _ => {
+                let message = "there is no such steering request".to_owned();
+                return Err(SteeringError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message));
+            }
+        };
+        if *method != expected {
+            let message = format!("the method must be {expected}");
+            return Err(SteeringError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                message,
+            ));
+        }
+        Ok(action)
+    }
+
+    /// The name in logs and metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::SetLogFilter => "log",
+            Self::SetSampling => "sampling",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::ShutDown => "drain",
+            Self::Backup => "backup",
+        }
+    }
+
+    /// The method and the path in the audit.
+    fn method(&self) -> &'static str {
+        match self {
+            Self::SetLogFilter => "PUT /admin/log",
+            Self::SetSampling => "PUT /admin/sampling",
+            Self::Pause(_) => "POST /admin/tenants/NAME/pause",
+            Self::Resume(_) => "POST /admin/tenants/NAME/resume",
+            Self::ShutDown => "POST /admin/drain",
+            Self::Backup => "POST /admin/store/backup",
+        }
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Pause(tenant) | Self::Resume(tenant) => Some(tenant),
+            Self::SetLogFilter | Self::SetSampling | Self::ShutDown | Self::Backup => None,
+        }
+    }
+}
+
+/// Changes the log filter until the next start of the process.
+fn set_log_filter(body: &Bytes) -> SteeringResult {
+    let filter = body_of::<LogBody>(body)?.filter.filter(|filter| !filter.is_empty());
+    match log::set_filter(filter.as_deref()) {
+        Ok(filter) => Ok(json_response(StatusCode::OK, &json!({"filter": filter}))),
+        Err(FilterError::Invalid(reason)) => {
+            let message = format!("filter is invalid: {reason}");
+            Err(SteeringError::new(StatusCode::BAD_REQUEST, "INVALID_FILTER", message))
+        }
+        Err(FilterError::NoLog) => {
+            let message = "this process writes no log".to_owned();
+            Err(SteeringError::unavailable("LOG_UNAVAILABLE", message))
+        }
+    }
+}
+
+/// Waits for the store, but no longer than the connection may last.
+async fn within_timeout<T>(written: impl Future<Output = Result<T, StoreError>>) -> Result<T, SteeringError> {
+    let written = tokio::time::timeout(STORE_TIMEOUT, written).await;
+    let unavailable = |message| SteeringError::unavailable("STORE_UNAVAILABLE", message);
+    match written {
+        Ok(written) => written.map_err(|error| unavailable(error.to_string())),
+        Err(_) => Err(unavailable(format!(
+            "the store does not respond within {STORE_TIMEOUT:?}"
+        ))),
+    }
+}
+
+/// Reads a body that may be empty.
+fn optional<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, SteeringError> {
+    match body.is_empty() {
+        true => Ok(T::default()),
+        false => body_of(body),
+    }
+}
+
+fn body_of<T: DeserializeOwned>(body: &Bytes) -> Result<T, SteeringError> {
+    // A list could be read as the fields of a struct, too.
+    let fields = serde_json::from_slice::<serde_json::Map<String, Value>>(body);
+    let body = fields.and_then(|fields| serde_json::from_value(Value::Object(fields)));
+    body.map_err(|error| SteeringError::invalid(format!("the body is invalid: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_has_one_method_and_one_path() {
+        let action = |method: Method, path: &str| Action::of(&method, path).map_err(|error| error.code);
+        assert_eq!(action(Method::PUT, "/admin/log"), Ok(Action::SetLogFilter));
+        assert_eq!(action(Method::PUT, "/admin/sampling"), Ok(Action::SetSampling));
+        assert_eq!(
+            action(Method::POST, "/admin/tenants/acme/pause"),
+            Ok(Action::Pause("acme".to_owned()))
+        );
+        assert_eq!(action(Method::POST, "/admin/drain"), Ok(Action::ShutDown));
+        assert_eq!(action(Method::GET, "/admin/drain"), Err("METHOD_NOT_ALLOWED"));
+        for path in [
+            "/admin/",
+            "/admin/tenants/acme",
+            "/admin/tenants/a/b/pause",
+            "/admin/log/x",
+        ] {
+            assert_eq!(action(Method::POST, path), Err("NOT_FOUND"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_only_known_fields() {
+        let pause = |text: &str| optional::<PauseBody>(&Bytes::from(text.to_owned()));
+        assert_eq!(pause("").unwrap().reason, None);
+        assert_eq!(pause("{}").unwrap().reason, None);
+        assert_eq!(pause(r#"{"reason":"x"}"#).unwrap().reason.as_deref(), Some("x"));
+        for text in ["x", "[]", r#"{"why":"x"}"#, r#"{"reason":1}"#] {
+            assert_eq!(pause(text).map(|_| ()).unwrap_err().code, "INVALID_BODY", "{text}");
+        }
+    }
+}
