@@ -45,7 +45,7 @@ announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
 	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test, incidents and browser-test. The first run takes a quarter of an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, incidents and browser-test. The first run takes more than half an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium

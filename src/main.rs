@@ -1,4 +1,4 @@
-//! The command line: serve, simulate, demo, check, caller, store, cluster, health, shares, import, export.
+//! The command line: serve, simulate, demo, check, caller, store, cluster, health, top, shares, import, export.
 
 #![expect(clippy::print_stdout, reason = "the output of commands")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::cli::process::{CommandError, ConfigOption};
-use crate::cli::{caller, check, client, cluster, serve, shares, store, transfer};
+use crate::cli::{caller, check, client, cluster, serve, shares, store, top, transfer};
 #[cfg(feature = "simulator")]
 use crate::cli::{demo, simulate};
 
@@ -52,6 +52,8 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Check the health of a running gateway. Exit code 0: it is serving.
     Health(client::ConnectionOptions),
+    /// Show the state of the quota of a running gateway, live in a terminal or as text.
+    Top(top::TopOptions),
     /// List, revoke and export the shares of a running gateway.
     Shares(shares::SharesOptions),
     /// Write the leads of a file through a running gateway. Exit code 0: all rows were written, 1: some rows were rejected,
@@ -89,6 +91,7 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Store(command) => store::run(&command).await,
         Command::Cluster(command) => cluster::run(&command).await,
         Command::Health(connection) => health(&connection).await,
+        Command::Top(options) => top::run(options).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,
         Command::Import(options) => return transfer::import::run(*options).await,

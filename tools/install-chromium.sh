@@ -16,10 +16,5 @@ if ! command -v apt-get >/dev/null; then
     echo "install-chromium.sh: install Chromium: there is no apt-get" >&2
     exit 1
 fi
-sudo=()
-if [ "$(id -u)" != 0 ]; then
-    sudo=(sudo)
-fi
-"${sudo[@]}" apt-get update --quiet
-DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core
+"$(dirname "$0")"/apt-install.sh chromium fonts-dejavu-core
 has_browser

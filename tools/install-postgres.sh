@@ -27,14 +27,5 @@ if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${sudo[@]}" mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 fi
-# Without this file, the package starts PgBouncer. An existing policy is kept.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
-    "${sudo[@]}" chmod +x $policy
-    trap '"${sudo[@]}" rm -f $policy' EXIT
-fi
-"${sudo[@]}" apt-get update --quiet
-DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install --quiet --yes --no-install-recommends \
-    postgresql postgresql-contrib pgbouncer
+"$(dirname "$0")"/apt-install.sh postgresql postgresql-contrib pgbouncer
 has_programs

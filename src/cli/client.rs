@@ -299,7 +299,8 @@ impl GatewayClient {
         request
     }
 
-    fn plain<M>(&self, message: M) -> Request<M> {
+    /// Returns a request without a timeout and without a caller name.
+    pub(crate) fn plain<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(tenant) = &self.tenant {
             request.metadata_mut().insert("x-leadgate-tenant", tenant.clone());

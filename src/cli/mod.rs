@@ -9,9 +9,11 @@ pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod open_files;
 pub(crate) mod process;
+pub(crate) mod reconnect;
 pub(crate) mod serve;
 pub(crate) mod shares;
 #[cfg(feature = "simulator")]
 pub(crate) mod simulate;
 pub(crate) mod store;
+pub(crate) mod top;
 pub(crate) mod transfer;

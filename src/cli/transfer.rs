@@ -11,7 +11,6 @@ mod progress;
 mod row_error;
 mod rows;
 mod state;
-mod stream;
 
 use std::path::Path;
 

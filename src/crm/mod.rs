@@ -256,6 +256,17 @@ pub struct CallPermit {
     queued: Duration,
 }
 
+/// A request that was sent, and its response.
+struct Exchanged {
+    response: Result<UpstreamResponse>,
+    /// How long the call has waited for its slot.
+    queued: Duration,
+    took: Duration,
+    /// The number of operations: more than one for a batch.
+    operations: usize,
+    span: Span,
+}
+
 /// The response, and the positions at the head of the queue of its calls if they were refused.
 type ExchangeResult = (Result<UpstreamResponse>, Vec<Requeue>);
 
@@ -516,23 +527,28 @@ impl Client {
         let mut span = Span::default();
         let sending = self.send(context, operation, pair, retries.operation(), permit, &mut span);
         let (response, mut requeues) = sending.await;
-        let result = self.read(context, operation, response, queued, sent.elapsed(), 1, span);
+        let exchanged = Exchanged {
+            response,
+            queued,
+            took: sent.elapsed(),
+            operations: 1,
+            span,
+        };
+        let result = self.read(context, operation, exchanged);
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 
-    /// Reads the response and reports the attempt. `operations`: more than one for a batch.
-    fn read<O: Operation>(
-        &self,
-        context: &RequestContext,
-        operation: &O,
-        response: Result<UpstreamResponse>,
-        queued: Duration,
-        took: Duration,
-        operations: usize,
-        span: Span,
-    ) -> Result<O::Output> {
+    /// Reads the response and reports the attempt.
+    fn read<O: Operation>(&self, context: &RequestContext, operation: &O, exchanged: Exchanged) -> Result<O::Output> {
+        let Exchanged {
+            response,
+            queued,
+            took,
+            operations,
+            span,
+        } = exchanged;
         let status = response.as_ref().ok().map(|response| response.status.as_u16());
         let result = response.and_then(|response| {
             operation

@@ -56,6 +56,7 @@ mod sizes;
 mod steering;
 mod store;
 mod tls;
+mod top;
 mod traces;
 mod transfer;
 mod uncertain;

@@ -28,10 +28,10 @@ use super::attributes::{AttributeCatalog, AttributeMatch};
 use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::{FileRow, RowReader};
-use super::stream::{ReconnectOptions, Reconnects, StreamError};
 use super::{FileFormat, LEAD_ID, LEAD_NUMBER, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{parse_duration, shutdown_signal};
+use crate::cli::reconnect::{ReconnectOptions, Reconnects, StreamError};
 
 /// The interval of saving the state.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -280,7 +280,9 @@ impl RunningExport {
                 return Ok(());
             };
             let has_progressed = self.state.leads > before;
-            reconnects.wait(error, has_progressed, &self.progress).await?;
+            reconnects
+                .wait(error, has_progressed, |text| self.progress.note(text))
+                .await?;
         }
     }
 
@@ -288,7 +290,7 @@ impl RunningExport {
         let request = self.state.request();
         let mut client = LeadServiceClient::new(gateway.channel()).max_decoding_message_size(usize::MAX);
         let mut responses = client.export_leads(gateway.stream(request)).await?.into_inner();
-        reconnects.connected(&self.progress);
+        reconnects.connected(|text| self.progress.note(text));
         let mut tick = interval(SAVE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

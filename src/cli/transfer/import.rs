@@ -38,10 +38,10 @@ use super::attributes::AttributeCatalog;
 use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::RowReader;
-use super::stream::{ReconnectOptions, Reconnects};
 use super::{FileFormat, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{CommandError, shutdown_signal};
+use crate::cli::reconnect::{ReconnectOptions, Reconnects};
 
 /// The exit codes in `leadgate import --help`.
 const EXIT_CODES: &str = "\

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::account::KeyDecision;
 use super::super::keys::KeyPair;
 use super::super::retry::{Retries, Safety};
-use super::super::{CallPermit, Client, MAX_KEY_SWITCHES, Operation, attempt_span, first_in_queue};
+use super::super::{CallPermit, Client, Exchanged, MAX_KEY_SWITCHES, Operation, attempt_span, first_in_queue};
 use super::member::{Member, reply_all};
 use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
@@ -204,8 +204,14 @@ impl Client {
         for member in members.iter_mut().filter(|member| member.requeue.is_none()) {
             member.requeue = requeues.remove(&member.ticket);
         }
-        let took = sent.elapsed();
-        let result = self.read(&context, &call, response, queued, took, members.len(), span);
+        let exchanged = Exchanged {
+            response,
+            queued,
+            took: sent.elapsed(),
+            operations: members.len(),
+            span,
+        };
+        let result = self.read(&context, &call, exchanged);
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)

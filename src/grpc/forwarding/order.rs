@@ -2,7 +2,7 @@
 //!
 //! A dispatch of a write goes to a target: the gateway of this process, or one connection to another replica. It begins when all
 //! earlier writes that have no response have begun at the same target. So two writes that both go back because the tenant moves
-//! begin again in their order. A write waits at most [`MAX_WAIT`] for each earlier write.
+//! begin again in their order. A write waits no longer than [`MAX_WAIT`] while no earlier write begins.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How long a write waits for an earlier write that does not begin at the same target.
+/// How long a write waits for earlier writes that do not begin at the same target, from the last one that has begun.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Where a dispatch is executed.
@@ -42,7 +42,8 @@ enum Dispatch {
     Incomplete(Instant),
     /// The dispatch can begin, and waits for an owner or for earlier writes.
     Ready(Option<oneshot::Sender<()>>),
-    Begun(Target),
+    /// With the time of its begin.
+    Begun(Target, Instant),
 }
 
 /// One write. When it is dropped, it has its response.
@@ -77,7 +78,7 @@ impl OrderedDispatch {
     /// Waits until the next dispatch may begin at the target. Without an await in between, the caller then begins it and calls
     /// [`OrderedDispatch::begun`].
     pub(super) async fn wait(&self, target: Target) {
-        let limit = Instant::now() + MAX_WAIT;
+        let start = Instant::now();
         loop {
             let (woken, until) = {
                 let mut state = self.order.lock();
@@ -85,10 +86,16 @@ impl OrderedDispatch {
                     return;
                 };
                 let now = Instant::now();
-                let blocked_until = writes.range(..self.number).filter_map(|(_, earlier)| match earlier {
+                let earlier = writes.range(..self.number).map(|(_, earlier)| earlier);
+                let begun = earlier.clone().filter_map(|earlier| match earlier {
+                    Dispatch::Begun(_, at) => Some(*at),
+                    Dispatch::Incomplete(_) | Dispatch::Ready(_) => None,
+                });
+                let limit = begun.fold(start, Instant::max) + MAX_WAIT;
+                let blocked_until = earlier.filter_map(|earlier| match earlier {
                     Dispatch::Incomplete(until) => Some(*until),
                     Dispatch::Ready(_) => Some(limit),
-                    Dispatch::Begun(begun) => (*begun != target).then_some(limit),
+                    Dispatch::Begun(begun, _) => (*begun != target).then_some(limit),
                 });
                 let Some(until) = blocked_until.filter(|until| *until > now).min() else {
                     return;
@@ -106,7 +113,7 @@ impl OrderedDispatch {
 
     /// Records that the dispatch has begun.
     pub(super) fn begun(&self, target: Target) {
-        self.set(Dispatch::Begun(target));
+        self.set(Dispatch::Begun(target, Instant::now()));
     }
 
     /// Records that the message is complete, or that a dispatch has ended without a response and another one follows.
@@ -127,7 +134,7 @@ impl OrderedDispatch {
 fn wake_next(writes: &mut BTreeMap<u64, Dispatch>, number: u64) {
     let mut wakers = writes.range_mut(number + 1..).filter_map(|(_, later)| match later {
         Dispatch::Ready(waker) => waker.take(),
-        Dispatch::Incomplete(_) | Dispatch::Begun(_) => None,
+        Dispatch::Incomplete(_) | Dispatch::Begun(..) => None,
     });
     if let Some(waker) = wakers.next() {
         let _ = waker.send(());
@@ -190,6 +197,30 @@ mod tests {
         tasks.join_all().await;
         assert_eq!(*begun.lock().unwrap(), (0..50).collect::<Vec<_>>());
         assert!(order.lock().tenants.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_that_begin_slowly_keep_their_order() {
+        let (_order, writes) = register(20);
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for (number, write) in writes.into_iter().enumerate() {
+            write.ready();
+            let begun = begun.clone();
+            tasks.spawn(async move {
+                // All of them wait from the start, except that each one needs time before it can begin.
+                if number == 0 {
+                    tokio::time::sleep(MAX_WAIT / 2).await;
+                }
+                write.wait(TWO).await;
+                begun.lock().unwrap().push(number);
+                tokio::time::sleep(MAX_WAIT / 2).await;
+                write.begun(TWO);
+                write
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(*begun.lock().unwrap(), (0..20).collect::<Vec<_>>());
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::context::Criticality;
 use crate::quota::{CallerQuota, Verdict};
 
 const W: Duration = Duration::from_secs(5);
-const BREAKER: BreakerSettings = BreakerSettings {
+pub(super) const BREAKER: BreakerSettings = BreakerSettings {
     failures: 0,
     pause: Duration::from_secs(1),
     max_pause: Duration::from_secs(30),
@@ -25,7 +25,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn limits(calls: u32, bulk: u32) -> QuotaLimits {
+pub(super) fn limits(calls: u32, bulk: u32) -> QuotaLimits {
     QuotaLimits {
         calls,
         bulk,
@@ -40,11 +40,15 @@ fn limits(calls: u32, bulk: u32) -> QuotaLimits {
 }
 
 fn quota(limits: &QuotaLimits) -> Quota {
+    quota_with(limits, BREAKER)
+}
+
+pub(super) fn quota_with(limits: &QuotaLimits, breaker: BreakerSettings) -> Quota {
     Quota::new(
         limits,
         &CallerQuotas::default(),
         BatchSizes::default(),
-        BREAKER,
+        breaker,
         Before::Nothing,
         TenantLease::permanent(),
         &TaskTracker::new(),

@@ -73,45 +73,18 @@ mod tests {
     use std::time::Duration;
 
     use tokio::sync::oneshot::Receiver;
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
 
+    use super::super::tests::{BREAKER, limits, quota_with};
     use super::*;
-    use crate::cluster::TenantLease;
     use crate::context::RequestContext;
     use crate::error::Result;
     use crate::quota::breaker::{BreakerSettings, BreakerSignal, OperationId};
-    use crate::quota::lane::{BatchSizes, Lane};
-    use crate::quota::{BatchOption, Before, CallerQuotas, Quota, QuotaLimits, SlotRequest};
+    use crate::quota::lane::Lane;
+    use crate::quota::{BatchOption, Quota, SlotRequest};
 
     fn quota(calls: u32) -> Quota {
-        let limits = QuotaLimits {
-            calls,
-            bulk: 1,
-            window: Duration::from_secs(5),
-            daily: 0,
-            daily_reset_zone: "UTC".to_owned(),
-            reserve: 0,
-            queue: 1_000,
-            queue_per_caller: 1_000,
-            bulk_pays_calls: true,
-        };
-        let breaker = BreakerSettings {
-            failures: 1,
-            pause: Duration::from_secs(1),
-            max_pause: Duration::from_secs(30),
-            max_retry_after: Duration::from_secs(300),
-        };
-        Quota::new(
-            &limits,
-            &CallerQuotas::default(),
-            BatchSizes::default(),
-            breaker,
-            Before::Nothing,
-            TenantLease::permanent(),
-            &TaskTracker::new(),
-            CancellationToken::new(),
-        )
+        let breaker = BreakerSettings { failures: 1, ..BREAKER };
+        quota_with(&limits(calls, 1), breaker)
     }
 
     fn read() -> SlotRequest {

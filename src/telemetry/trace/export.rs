@@ -94,7 +94,7 @@ pub struct SpanExport {
 }
 
 impl SpanExport {
-    /// Sends the spans until `stop`. Then sends those in the queue, for [`FLUSH_TIMEOUT`] at most.
+    /// Sends the spans until `stop`. Then sends those in the queue, for one second at most.
     pub async fn run(mut self, stop: CancellationToken) {
         let end = async {
             stop.cancelled().await;

@@ -24,10 +24,10 @@ use super::unknown::UnknownReason;
 use super::window::RowWindow;
 use super::{FileFormat, ImportState, UnknownRowPolicy};
 use crate::cli::client::GatewayClient;
+use crate::cli::reconnect::{Reconnects, StreamError};
 use crate::cli::transfer::progress::Progress;
 use crate::cli::transfer::rows::{FileRow, RowReader};
 use crate::cli::transfer::state;
-use crate::cli::transfer::stream::{Reconnects, StreamError, pause};
 
 /// Maximum number of rows that are read and not recorded.
 const MAX_ROWS: usize = 10_000;
@@ -35,6 +35,9 @@ const MAX_ROWS: usize = 10_000;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The number of messages that wait for the stream.
 const BUFFER: usize = 16;
+/// The pause after the first attempt of a row. Each further pause is twice as long, up to the maximum.
+const PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum number of attempts of a row.
 const MAX_ATTEMPTS: u32 = 8;
 /// Maximum retry time of an error for which an import waits.
@@ -193,7 +196,9 @@ impl ImportRunner {
                 return Ok(());
             };
             let has_progressed = self.count > before;
-            reconnects.wait(error, has_progressed, &self.progress).await?;
+            reconnects
+                .wait(error, has_progressed, |text| self.progress.note(text))
+                .await?;
         }
     }
 
@@ -227,7 +232,7 @@ impl ImportRunner {
         let request = gateway.stream(ReceiverStream::new(messages));
         let responses = client.import_leads(request).await.map_err(StreamError::from)?;
         let mut responses = responses.into_inner();
-        reconnects.connected(&self.progress);
+        reconnects.connected(|text| self.progress.note(text));
         let mut tick = interval(SAVE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -575,6 +580,11 @@ fn verdict(status: &tonic_types::Status, row: &mut PendingRow) -> RowVerdict {
         ExecutionDoubt::Sent => row.unknown(RejectionReason::no_result()),
         ExecutionDoubt::No | ExecutionDoubt::Unknown(_) => row.over(reason),
     })
+}
+
+/// Returns the pause of a row after a number of attempts.
+fn pause(attempts: u32) -> Duration {
+    PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(MAX_PAUSE)
 }
 
 #[cfg(test)]

@@ -8,28 +8,24 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::progress::Progress;
 use crate::cli::client::explain;
 use crate::cli::process::parse_duration;
 
-/// The pause after the first attempt of a row. Each further pause is twice as long, up to the maximum.
-const PAUSE: Duration = Duration::from_millis(200);
-const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The pauses before a new stream, without their jitter, which at most doubles them.
 const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(3);
 
-/// How a transfer reacts to a lost connection.
+/// How a command reacts to a lost connection.
 #[derive(Args)]
-pub(super) struct ReconnectOptions {
+pub(crate) struct ReconnectOptions {
     /// How long to try to reconnect after a lost connection, or while the gateway is unavailable. 0s: the command ends at once.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
-    pub(super) reconnect_for: Duration,
+    pub(crate) reconnect_for: Duration,
 }
 
 /// Why a stream ended early.
 #[derive(Debug)]
-pub(super) enum StreamError {
+pub(crate) enum StreamError {
     /// The connection was lost, or the gateway is unavailable. A new stream may succeed.
     Retryable(Status),
     /// A new stream would fail in the same way.
@@ -61,7 +57,7 @@ impl From<Status> for StreamError {
 impl StreamError {
     /// Returns the error of a stream that the gateway had accepted. A token that expires ends such a stream; a new stream uses the
     /// present content of the token file.
-    pub(super) fn of_accepted(status: Status) -> Self {
+    pub(crate) fn of_accepted(status: Status) -> Self {
         match status.code() {
             Code::Unauthenticated => Self::Retryable(status),
             _ => status.into(),
@@ -70,7 +66,7 @@ impl StreamError {
 }
 
 /// The attempts to continue with a new stream, since the last progress.
-pub(super) struct Reconnects {
+pub(crate) struct Reconnects {
     /// `--reconnect-for`.
     limit: Duration,
     pauses: ExponentialBackoff,
@@ -81,7 +77,7 @@ pub(super) struct Reconnects {
 }
 
 impl Reconnects {
-    pub(super) fn new(options: &ReconnectOptions) -> Self {
+    pub(crate) fn new(options: &ReconnectOptions) -> Self {
         Self {
             limit: options.reconnect_for,
             pauses: pauses(),
@@ -90,14 +86,15 @@ impl Reconnects {
         }
     }
 
-    /// Waits before the next stream. Fails if the error is fatal, or if there was no progress for `--reconnect-for`.
-    pub(super) async fn wait(
+    /// Waits before the next stream. Fails if the error is fatal, or if there was no progress for `--reconnect-for`. Passes a text
+    /// for users to `note` when the connection is lost.
+    pub(crate) async fn wait(
         &mut self,
         error: StreamError,
         has_progressed: bool,
-        progress: &Progress,
+        note: impl FnOnce(&str),
     ) -> Result<(), String> {
-        let pause = self.pause_after(error, has_progressed, progress, Instant::now())?;
+        let pause = self.pause_after(error, has_progressed, note, Instant::now())?;
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -106,7 +103,7 @@ impl Reconnects {
         &mut self,
         error: StreamError,
         has_progressed: bool,
-        progress: &Progress,
+        note: impl FnOnce(&str),
         now: Instant,
     ) -> Result<Duration, String> {
         let status = match error {
@@ -133,7 +130,7 @@ impl Reconnects {
         if self.lost_at.is_none() {
             self.lost_at = Some(now);
             let reason = status.message();
-            progress.note(&format!(
+            note(&format!(
                 "The stream was interrupted ({reason}). Reconnecting for up to {limit}."
             ));
         }
@@ -142,10 +139,10 @@ impl Reconnects {
     }
 
     /// The gateway has accepted a stream.
-    pub(super) fn connected(&mut self, progress: &Progress) {
+    pub(crate) fn connected(&mut self, note: impl FnOnce(&str)) {
         if let Some(lost_at) = self.lost_at.take() {
             let seconds = lost_at.elapsed().as_secs_f64();
-            progress.note(&format!("Connected again after {seconds:.1} s. The stream continues."));
+            note(&format!("Connected again after {seconds:.1} s. The stream continues."));
         }
     }
 }
@@ -159,11 +156,6 @@ fn pauses() -> ExponentialBackoff {
         .build()
 }
 
-/// Returns the pause of a row after a number of attempts.
-pub(super) fn pause(attempts: u32) -> Duration {
-    PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(MAX_PAUSE)
-}
-
 #[cfg(test)]
 mod tests {
     use tonic_types::ErrorDetails;
@@ -172,9 +164,8 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn reconnects(limit: Duration) -> (Reconnects, Progress) {
-        let options = ReconnectOptions { reconnect_for: limit };
-        (Reconnects::new(&options), Progress::new("rows", 0, 1, Instant::now()))
+    fn reconnects(limit: Duration) -> Reconnects {
+        Reconnects::new(&ReconnectOptions { reconnect_for: limit })
     }
 
     fn lost() -> StreamError {
@@ -193,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_transfer_reconnects_until_the_limit_since_its_last_progress() {
-        let (mut reconnects, progress) = reconnects(MINUTE);
+        let mut reconnects = reconnects(MINUTE);
         let start = Instant::now();
         let mut at = |seconds, has_progressed| {
             let now = start + Duration::from_secs(seconds);
-            reconnects.pause_after(lost(), has_progressed, &progress, now)
+            reconnects.pause_after(lost(), has_progressed, |_| {}, now)
         };
         assert!(at(0, false).unwrap() >= MIN_RECONNECT_PAUSE);
         for _ in 0..20 {
@@ -213,8 +204,8 @@ mod tests {
 
     #[test]
     fn with_a_limit_of_zero_a_transfer_never_reconnects() {
-        let (mut reconnects, progress) = reconnects(Duration::ZERO);
-        assert!(reconnects.pause_after(lost(), true, &progress, Instant::now()).is_err());
+        let mut reconnects = reconnects(Duration::ZERO);
+        assert!(reconnects.pause_after(lost(), true, |_| {}, Instant::now()).is_err());
     }
 
     #[test]
@@ -245,11 +236,11 @@ mod tests {
 
     #[test]
     fn the_retry_time_of_the_gateway_is_respected_and_fails_beyond_the_limit() {
-        let (mut reconnects, progress) = reconnects(MINUTE);
+        let mut reconnects = reconnects(MINUTE);
         let now = Instant::now();
         let mut after = |seconds| {
             let error = of_gateway(Code::ResourceExhausted, Some(Duration::from_secs(seconds)));
-            reconnects.pause_after(error, false, &progress, now)
+            reconnects.pause_after(error, false, |_| {}, now)
         };
         assert_eq!(after(20), Ok(Duration::from_secs(20)));
         assert!(after(3600).is_err());
