@@ -33,7 +33,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The order of the measurements in a round comes from this generator (xorshift).
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+/// The number of pairs of measurements of the telemetry.
+const PAIRS: usize = 20;
 const IN_FLIGHT: [usize; 3] = [1, 64, 512];
+
+/// Measures one table.
+type Table = fn(&mut Bench) -> String;
 
 struct Bench {
     upstream: Process,
@@ -301,6 +306,36 @@ impl Bench {
         text
     }
 
+    /// The table of the telemetry.
+    fn telemetry(&mut self) -> String {
+        let (_collector, collector) = listening("collector", &[]);
+        let traces =
+            |sampling: &str| format!("[telemetry]\notlp_endpoint = \"http://{collector}\"\nsampling = {sampling}\n");
+        let quiet = "[log]\nfilter = \"warn\"\n".to_owned();
+        let rows = [
+            ("1 % of the traces", String::new(), traces("0.01"), "at most 1.03"),
+            ("all traces", String::new(), traces("1.0"), "at most 1.10"),
+            ("the lines of RPCs and requests in the log", quiet, String::new(), ""),
+        ];
+        let mut text = String::from("| telemetry | CPU of a call with it / without it | goal |\n|---|---|---|\n");
+        for (name, without, with, goal) in rows {
+            let gateways = [without, with].map(|more| Gateway::start(&Plan { more, ..self.plan() }));
+            let mut ratios = Vec::new();
+            for pair in 0..PAIRS {
+                eprintln!("telemetry: {name}, pair {} of {PAIRS}", pair + 1);
+                let mut order = [0, 1];
+                self.shuffle(&mut order);
+                let mut cpu = [0.0; 2];
+                for of in order {
+                    cpu[of] = self.gateway(&gateways[of], 64, 1).cpu;
+                }
+                ratios.push(cpu[1] / cpu[0]);
+            }
+            let _ = writeln!(text, "| {name} | {:.3} | {goal} |", median(ratios));
+        }
+        text
+    }
+
     /// The time from the start of the process until it is ready.
     fn start(&mut self) -> String {
         let times = (0..11).map(|_| Gateway::start(&self.plan()).start.as_secs_f64() * 1e3);
@@ -333,11 +368,12 @@ fn main() {
     let only = arguments.text("--only").map(str::to_owned);
     let mut text =
         include_str!("overhead.md").replace("{machine}", &format!("{}, shared with others", machine::processor()));
-    let tables: [(&str, fn(&mut Bench) -> String); 5] = [
+    let tables: [(&str, Table); 6] = [
         ("calls", Bench::calls),
         ("memory", Bench::memory),
         ("batches", Bench::batches),
         ("growth", Bench::growth),
+        ("telemetry", Bench::telemetry),
         ("start", Bench::start),
     ];
     for (name, table) in tables {

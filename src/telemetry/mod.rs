@@ -2,6 +2,7 @@
 
 mod json_line;
 pub mod log;
+mod log_writer;
 pub mod metrics;
 pub mod recent;
 pub mod trace;
