@@ -198,7 +198,11 @@ async fn rpcs_and_the_shutdown_do_not_wait_for_the_output_of_the_log() {
             .await
             .unwrap();
         for _ in 0..RPCS {
-            let error = leads.get_lead(by_id("no id")).await.unwrap_err();
+            let request = pb::GetLeadRequest {
+                key: Some(by_id("no id")),
+                ..Default::default()
+            };
+            let error = leads.get_lead(request).await.unwrap_err();
             assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
         }
         drop(leads);
