@@ -187,9 +187,10 @@ impl Bench {
         for (count, goal) in [(0, "at most 20 MiB"), (1_000, ""), (10_000, "at most 120 MiB")] {
             let mut found = Vec::new();
             for _ in 0..5 {
+                // Within their deadline of ten minutes, 12,000 calls are served, so that all are admitted.
                 let plan = Plan {
                     calls: 1,
-                    window: "1h",
+                    window: "50ms",
                     ..self.plan()
                 };
                 let gateway = Gateway::start(&plan);
@@ -210,8 +211,8 @@ impl Bench {
         let mut callers = Process::role("waiting", &[("--address", &gateway.address), ("--count", &count)]);
         assert_eq!(callers.line(), "calls are in progress");
         let began = Instant::now();
-        // The first calls may get slots.
-        while gateway.waiting() + 10 < count as u64 {
+        // The first calls get slots.
+        while gateway.waiting() < count as u64 * 95 / 100 {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
                 "{} calls wait",

@@ -626,8 +626,12 @@ async fn the_limit_of_open_files_is_raised_and_a_low_one_is_logged() {
         let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
         let values: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
         assert_eq!(values, [hard.to_string(), hard.to_string()]);
+        let written = || std::fs::read_to_string(&log).unwrap();
+        // The line is written before this one.
+        while !written().contains(r#""message":"serving""#) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         child.kill().await.unwrap();
-        let log = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(log.contains("limit of open files too low"), is_low, "{log}");
+        assert_eq!(written().contains("limit of open files too low"), is_low, "{}", written());
     }
 }
