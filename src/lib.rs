@@ -32,6 +32,9 @@ pub mod users;
 // The client of LeadSquared.
 pub mod crm;
 
+// The measurement of an account.
+pub mod probe;
+
 // The targets of the fuzz tests.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -278,7 +278,7 @@ fn refusal(text: &str) -> Refusal {
 }
 
 /// The limit that a refusal names: "API calls exceeded the limit of 25 in 5 second(s)".
-fn named_limit(text: &str) -> Option<Limit> {
+pub fn named_limit(text: &str) -> Option<Limit> {
     static LIMIT: LazyLock<Regex> =
         LazyLock::new(|| regex(r"(?i)^\W*(\w+\W+){0,3}calls exceeded the limit of (\d+) in (\d+) second"));
     let found = LIMIT.captures(text)?;

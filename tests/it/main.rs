@@ -5,6 +5,9 @@
 mod account;
 mod certificates;
 mod harness;
+#[path = "../../benches/probe/caller.rs"]
+#[allow(dead_code, reason = "the bench uses all of it")]
+mod measured_account;
 #[path = "../postgres/mod.rs"]
 #[allow(dead_code, reason = "the tests of the store use all of it")]
 mod server;
@@ -35,6 +38,7 @@ mod lead;
 mod lengths;
 mod load;
 mod matching;
+mod measured_limit;
 mod neighbours;
 mod operations;
 mod order;

@@ -9,7 +9,7 @@ use crate::control::journal::CallId;
 use crate::handlers::Handler;
 use crate::http::call::Call;
 use crate::http::endpoint::Endpoint;
-use crate::http::response::Response;
+use crate::http::response::{Failure, Response};
 use crate::limits::Verdict;
 use crate::state::State;
 
@@ -39,21 +39,25 @@ impl State {
 
     fn decision(&mut self, call: &Call, endpoint: Option<Endpoint>, stamp: Instant) -> Decision {
         let Some(endpoint) = endpoint else {
-            return Decision::Respond(Response::page(404, "Endpoint not found."));
+            let counted = self.tenant.options.limits.count_unknown_paths;
+            let refused = counted.then(|| self.admit(None, stamp)).flatten();
+            let response = || Response::page(404, "Endpoint not found.");
+            return refused.map_or_else(|| Decision::Respond(response()), Decision::Refuse);
         };
         if !endpoint.accepts(&call.method) {
             return Decision::Respond(Response::page(405, "Method not allowed."));
         }
         if let Some(response) = self.check_keys(call, endpoint) {
             let counted = self.tenant.options.limits.count_bad_keys;
-            let refused = counted.then(|| self.admit(endpoint, stamp)).flatten();
+            let refused = counted.then(|| self.admit(Some(endpoint), stamp)).flatten();
             return refused.map_or(Decision::Respond(response), Decision::Refuse);
         }
         if let Some(kind) = self.faults.take_early(endpoint.name(), &|text| call.contains(text)) {
             self.journal.counts.faults += 1;
             return self.early_fault(&kind, endpoint, stamp);
         }
-        if let Some(refused) = self.admit(endpoint, stamp) {
+        let uncounted = !self.tenant.options.limits.count_bad_bodies && Self::body_failure(endpoint, call).is_some();
+        if !uncounted && let Some(refused) = self.admit(Some(endpoint), stamp) {
             return Decision::Refuse(refused);
         }
         match self.faults.take(endpoint.name(), &|text| call.contains(text)) {
@@ -88,14 +92,15 @@ impl State {
     }
 
     /// Counts the call. Returns a rate limit error if a limit is exceeded.
-    fn admit(&mut self, endpoint: Endpoint, stamp: Instant) -> Option<Response> {
+    fn admit(&mut self, endpoint: Option<Endpoint>, stamp: Instant) -> Option<Response> {
         let limits = &self.tenant.options.limits;
         let day = self.clock.day(limits.daily_reset_hour);
-        let bulk = endpoint.is_bulk();
+        let bulk = endpoint.is_some_and(Endpoint::is_bulk);
         match self.limiter.admit(stamp, day, bulk, limits) {
             Verdict::Admitted => {
                 let ordinary = !bulk || limits.bulk_pays_calls;
-                self.journal.accept(endpoint.name(), stamp, bulk, ordinary);
+                let name = endpoint.map_or("unknown", Endpoint::name);
+                self.journal.accept(name, stamp, bulk, ordinary);
                 None
             }
             verdict => Some(self.refusal(verdict)),
@@ -136,11 +141,7 @@ impl State {
 
     /// Executes the call.
     pub(crate) fn execute(&mut self, endpoint: Endpoint, call: &Call) -> Response {
-        let is_empty_body = endpoint.allows_empty_body() && call.body.is_empty();
-        if endpoint.has_body()
-            && !is_empty_body
-            && let Some(body_error) = call.body_error()
-        {
+        if let Some(body_error) = Self::body_failure(endpoint, call) {
             return body_error.into_response(400, self.tenant.options.bad_body_in_envelope);
         }
         self.process_due();
@@ -157,6 +158,13 @@ impl State {
         let response = handler.respond(endpoint);
         self.process_due();
         response
+    }
+
+    /// Returns an error if the endpoint has a body, and the body is not JSON.
+    fn body_failure(endpoint: Endpoint, call: &Call) -> Option<Failure> {
+        let is_empty_body = endpoint.allows_empty_body() && call.body.is_empty();
+        let is_read = endpoint.has_body() && !is_empty_body;
+        is_read.then(|| call.body_error()).flatten()
     }
 
     /// Records the status of the response.
@@ -329,6 +337,24 @@ mod tests {
             assert_eq!(server.send(wrong()).await.0, 401);
             assert_eq!(server.send(wrong()).await.0, if counted { 429 } else { 401 });
             assert_eq!(server.get(SEARCH).await.0, if counted { 429 } else { 200 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_of_an_unknown_path_and_with_an_invalid_body_count_or_not() {
+        for (counted, next) in [(true, 429), (false, 200)] {
+            let limits = |options: &mut crate::Options| {
+                options.limits.calls = 1;
+                options.limits.count_unknown_paths = counted;
+                options.limits.count_bad_bodies = counted;
+            };
+            let server = TestServer::new(limits);
+            assert_eq!(server.get("Lead.Destroy").await.0, 404);
+            assert_eq!(server.get("Lead.Destroy").await.0, if counted { 429 } else { 404 });
+            assert_eq!(server.get(SEARCH).await.0, next);
+            let server = TestServer::new(limits);
+            assert_eq!(server.call(http::Method::POST, "Lead.Create", "{".into()).await.0, 400);
+            assert_eq!(server.get(SEARCH).await.0, next);
         }
     }
 

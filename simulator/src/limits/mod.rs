@@ -43,6 +43,10 @@ pub struct Limits {
     pub bulk_pays_calls: bool,
     /// Whether calls with wrong keys count against the limits. Unknown upstream. Default false.
     pub count_bad_keys: bool,
+    /// Whether calls of an unknown path count against the limits. Unknown upstream. Default false.
+    pub count_unknown_paths: bool,
+    /// Whether calls with a body that is not JSON count against the limits. Unknown upstream. Default true.
+    pub count_bad_bodies: bool,
 }
 
 impl Default for Limits {
@@ -59,6 +63,8 @@ impl Default for Limits {
             retry_after: false,
             bulk_pays_calls: true,
             count_bad_keys: false,
+            count_unknown_paths: false,
+            count_bad_bodies: true,
         }
     }
 }
