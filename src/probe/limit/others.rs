@@ -15,6 +15,8 @@ const ENOUGH: f64 = 3.5;
 const DIRECT: f64 = 3.6;
 /// The minimum likelihood of an observation.
 const MIN_LIKELIHOOD: f64 = 0.02;
+/// With more tokens that have come back meanwhile, the number of accepted reads says nothing about bulk calls.
+const MAX_REFILLED: f64 = 0.5;
 /// The probability that failing calls count although the limit never refuses them.
 const UNREFUSED: f64 = 0.2;
 /// Maximum number of trials for a question.
@@ -64,13 +66,12 @@ async fn reads_first<C: ProbeCaller>(
     bulk: &mut Bulk,
 ) -> Result<(), Stop> {
     let calls = limit.rule.calls;
+    let start = session.now();
     let reads = session.fill(CallKind::Read, calls + 1, calls * 2).await?;
     if reads.refused == 0 {
         return Ok(());
     }
-    let filled = session.now();
     let first = session.wave(CallKind::Bulk, 1).await?;
-    let refilled = refilled(limit, session.now() - filled);
     if first.accepted == 0 {
         bulk.pays_calls += DIRECT;
         return Ok(());
@@ -81,6 +82,7 @@ async fn reads_first<C: ProbeCaller>(
     } else {
         (0, false)
     };
+    let refilled = refilled(limit, session.now() - start);
     let last = session.wave(CallKind::Read, 1).await?;
     if last.accepted > 0 {
         // The window has ended meanwhile.
@@ -107,6 +109,7 @@ async fn bulk_first<C: ProbeCaller>(
 ) -> Result<(), Stop> {
     let Rule { kind, calls, .. } = limit.rule;
     let expected = bulk.counts.last().map_or(2, |count| count.0 + 1);
+    let start = session.now();
     let sent = session.fill(CallKind::Bulk, expected, calls * 2).await?;
     if sent.refused == 0 {
         return Ok(());
@@ -119,6 +122,9 @@ async fn bulk_first<C: ProbeCaller>(
     }
     let reads = session.wave(CallKind::Read, calls + 1).await?;
     bulk.counts.push((sent.accepted, has_room || reads.accepted > 0));
+    if refilled(limit, session.now() - start) > MAX_REFILLED {
+        return Ok(());
+    }
     // The calls of the window that neither the reads nor, if they count, the bulk calls used.
     let counted = match kind {
         WindowKind::SlidingCountingRefusals => sent.accepted + sent.refused,
