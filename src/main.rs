@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use leadgate::telemetry::log;
 
 use crate::cli::process::{CommandError, ConfigOption};
 use crate::cli::{caller, check, client, cluster, probe, serve, shares, store, top, transfer};
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(run(cli.command));
     runtime.shutdown_timeout(TASKS_TIMEOUT);
+    log::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use leadgate::config::Config;
+use leadgate::telemetry::log;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,7 +71,10 @@ pub(crate) fn shutdown_signals(
             match sender.take() {
                 Some(sender) => drop(sender.send(())),
                 None if skip() => {}
-                None => std::process::exit(ABORTED),
+                None => {
+                    log::flush();
+                    std::process::exit(ABORTED)
+                }
             }
         }
     });

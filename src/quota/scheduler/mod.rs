@@ -55,7 +55,7 @@ pub struct Quota {
 
 struct SharedScheduler {
     scheduler: Mutex<Scheduler>,
-    /// Notified when the state has changed, so that the waking task looks at it.
+    /// Notified when slots are to be granted earlier than the task `wake` expects.
     changed: Notify,
     /// Whether an operator has paused the tenant. Changes under the lock of the scheduler.
     is_paused: watch::Sender<bool>,
@@ -69,6 +69,8 @@ struct Scheduler {
     full_retries: [Vec<Instant>; 2],
     /// When the next call of each lane is due.
     lanes_due: [Option<Instant>; Lane::ALL.len()],
+    /// When the task `wake` looks at the state if it is not notified. `None`: only when it is notified.
+    wakes_at: Option<Instant>,
     /// The lease of the tenant. No slot is granted while it is not valid.
     lease: TenantLease,
     /// Why no more slots are granted.
@@ -128,6 +130,7 @@ impl Quota {
                 }),
                 full_retries: Default::default(),
                 lanes_due: Default::default(),
+                wakes_at: None,
                 lease: lease.clone(),
                 closed: None,
                 is_paused: false,
@@ -211,7 +214,7 @@ impl Quota {
             let mut scheduler = self.shared.lock();
             let now = Instant::now();
             let waiting = scheduler.enter(context, request, receipt, now)?;
-            scheduler.grant_all(&self.shared, now);
+            self.shared.grant_all(&mut scheduler, now);
             // Not for each call, since it takes time under the lock.
             if span.is_recorded() {
                 let wait = scheduler.wait_of(waiting.0, now);
@@ -229,7 +232,6 @@ impl Quota {
             }
             waiting
         };
-        self.shared.changed.notify_one();
         let _queued = QueuedCall {
             shared: &self.shared,
             id,
@@ -361,10 +363,17 @@ impl SharedScheduler {
     fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Scheduler) -> T) -> T {
         let mut scheduler = self.lock();
         let changed = change(&mut scheduler);
-        scheduler.grant_all(self, Instant::now());
-        drop(scheduler);
-        self.changed.notify_one();
+        self.grant_all(&mut scheduler, Instant::now());
         changed
+    }
+
+    /// Grants all slots that can be granted now. Notifies the task `wake` if slots are to be granted before it wakes.
+    fn grant_all(self: &Arc<Self>, scheduler: &mut Scheduler, now: Instant) {
+        scheduler.grant_all(self, now);
+        let next = scheduler.next_wake(now);
+        if next.is_some_and(|next| scheduler.wakes_at.is_none_or(|wakes_at| next < wakes_at)) {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -410,7 +419,8 @@ async fn wake(shared: Arc<SharedScheduler>, lease: TenantLease, stop: Cancellati
             let mut scheduler = shared.lock();
             let now = Instant::now();
             scheduler.grant_all(&shared, now);
-            scheduler.next_wake(now)
+            scheduler.wakes_at = scheduler.next_wake(now);
+            scheduler.wakes_at
         };
         let timer = async {
             match at {
