@@ -137,11 +137,11 @@ pub(crate) async fn run(arguments: &ProbeArguments) -> Result<(), CommandError> 
         }
     };
     hooks.finish();
-    print!("{}", table::table(&report, &tenant, width()));
-    println!("{} calls were sent.", report.calls);
     let json = serde_json::to_string_pretty(&report.json(&started, &flags(arguments)));
     let json = json.map_err(|error| error.to_string());
     files.write(&json.map_err(CommandError::from)?, &report.fragment(&name, &tenant))?;
+    print!("{}", table::table(&report, &tenant, width()));
+    println!("{} calls were sent.", report.calls);
     ended(&report)
 }
 

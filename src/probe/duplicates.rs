@@ -14,8 +14,8 @@ use crate::error::ErrorKind;
 pub(super) const PROBE: Probe = Probe {
     id: "duplicates",
     question: "How is a duplicate rejected, and which attributes are unique?",
-    // With the look-up of a free phone number and the create of the lead.
-    calls: 6,
+    // With the look-up of a free phone number, and the create and the read of the lead.
+    calls: 7,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

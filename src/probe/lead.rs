@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::created::{CreatedLead, ProbeLead};
+use super::observed::Observed;
 use super::request::{attributes, get, post};
 use super::session::{Halt, ProbeResult, ProbeStop, Session, is_unauthorized};
 use crate::crm::raw::RawRequest;
@@ -16,6 +17,8 @@ pub(super) const NAME: &str = "leadgate-probe";
 const RENAMED: &str = "leadgate-probe-delete-me";
 /// Area codes of the fictional numbers 555-0100 to 555-0199.
 const AREA_CODES: [u32; 8] = [201, 202, 206, 212, 213, 303, 312, 415];
+/// How many leads with one email address are deleted.
+const MAX_SAME_EMAIL: u32 = 3;
 /// How many phone numbers are looked up.
 const MAX_NUMBERS: u32 = 3;
 
@@ -99,6 +102,13 @@ async fn create_lead(session: &Session<'_>) -> ProbeResult<ProbeLead> {
             created.summary()
         )));
     };
+    // Nothing is written to a lead that is not this one.
+    let row = session.read(by_id(id)).await?;
+    let stored = row.body[0]["EmailAddress"].as_str();
+    if !stored.is_some_and(|stored| stored.eq_ignore_ascii_case(&email)) {
+        let reason = "the lead with the returned id does not have the email address of the probe lead";
+        return Err(Halt::Probe(reason.to_owned()));
+    }
     session.settle(position, Some(id.to_owned()));
     Ok(ProbeLead {
         id: id.to_owned(),
@@ -142,42 +152,103 @@ enum Removal {
 }
 
 async fn remove(session: &Session<'_>, created: &CreatedLead) -> Result<(), Removal> {
-    let clean = async |request| {
-        let observed = session.clean(request).await;
-        match observed.refusal() {
-            Some(Refusal::Daily) => Err(Removal::Refused(ProbeStop::DailyBudget)),
-            _ if is_unauthorized(&observed) => Err(Removal::Refused(ProbeStop::Unauthorized)),
-            _ => Ok(observed),
-        }
-    };
-    let id = match (&created.id, &created.email) {
-        (Some(id), _) => id.clone(),
+    match (&created.id, &created.email) {
+        (Some(id), _) => remove_id(session, id).await,
         (None, Some(email)) => {
-            let request = get("LeadManagement.svc/Leads.GetByEmailaddress", &[("emailaddress", email)]);
-            let found = clean(request).await?;
-            match (id_in(&found.body), found.body == json!([])) {
-                (Some(id), _) => id,
-                (None, true) => return Ok(()),
-                (None, false) => {
-                    let text = format!("{}: the look-up failed: {}", created.name(), found.summary());
-                    return Err(Removal::Remains(text));
+            // Two leads may have the same email address.
+            for _ in 0..MAX_SAME_EMAIL {
+                let request = get("LeadManagement.svc/Leads.GetByEmailaddress", &[("emailaddress", email)]);
+                let found = clean(session, request).await?;
+                match (id_in(&found.body), found.body == json!([])) {
+                    (Some(id), _) => remove_id(session, &id).await?,
+                    (None, true) => return Ok(()),
+                    (None, false) => {
+                        let text = format!("{}: the look-up failed: {}", created.name(), found.summary());
+                        return Err(Removal::Remains(text));
+                    }
                 }
             }
+            Ok(())
         }
-        (None, None) => return Ok(()),
-    };
-    let deleted = clean(get("LeadManagement.svc/Lead/Delete/ById", &[("leadId", &id)])).await?;
+        (None, None) => Ok(()),
+    }
+}
+
+/// Deletes a lead, or renames it. A lead without the name of the command is not touched.
+async fn remove_id(session: &Session<'_>, id: &str) -> Result<(), Removal> {
+    let found = clean(session, by_id(id)).await?;
+    let row = &found.body[0];
+    if found.body == json!([]) {
+        return Ok(());
+    }
+    if !is_own(row) {
+        let text = format!(
+            "lead {id}: it is not a lead of this command, or its look-up failed: {}",
+            found.summary()
+        );
+        return Err(Removal::Remains(text));
+    }
+    let deleted = clean(session, get("LeadManagement.svc/Lead/Delete/ById", &[("leadId", id)])).await?;
     if deleted.is_success() {
         return Ok(());
     }
     let rename = attributes(&[("FirstName", RENAMED.into())]);
-    let renamed = clean(post("LeadManagement.svc/Lead.Update", &[("leadId", &id)], &rename)).await?;
-    let name = match renamed.is_success() {
+    let renamed = post("LeadManagement.svc/Lead.Update", &[("leadId", id)], &rename);
+    let name = match clean(session, renamed).await?.is_success() {
         true => format!("; its first name is now {RENAMED}"),
         false => String::new(),
     };
-    Err(Removal::Remains(format!(
-        "lead {id}: deleting it failed: {}{name}",
-        deleted.summary()
-    )))
+    let text = format!("lead {id}: deleting it failed: {}{name}", deleted.summary());
+    Err(Removal::Remains(text))
+}
+
+/// Whether a row is a lead of the command: it has its name, or none of the attributes that a lead of a person has.
+fn is_own(row: &Json) -> bool {
+    let text = |name: &str| row[name].as_str().unwrap_or_default();
+    let is_empty = ["FirstName", "LastName", "EmailAddress", "Phone"]
+        .iter()
+        .all(|name| matches!(text(name), "" | "-"));
+    row.is_object() && (text("FirstName").starts_with(NAME) || is_empty)
+}
+
+/// Sends a request that cleans up. Fails if no further request can succeed.
+async fn clean(session: &Session<'_>, request: RawRequest) -> Result<Observed, Removal> {
+    let observed = session.clean(request).await;
+    match observed.refusal() {
+        Some(Refusal::Daily) => Err(Removal::Refused(ProbeStop::DailyBudget)),
+        _ if is_unauthorized(&observed) => Err(Removal::Refused(ProbeStop::Unauthorized)),
+        _ => Ok(observed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_leads_of_the_command_are_deleted() {
+        for (row, expected) in [
+            (
+                json!({"FirstName": "leadgate-probe", "EmailAddress": "x@example.invalid"}),
+                true,
+            ),
+            (json!({"FirstName": null, "EmailAddress": null, "Phone": "-"}), true),
+            (json!({"FirstName": "Ann"}), false),
+            (json!({"FirstName": null, "EmailAddress": "ann@example.com"}), false),
+            (json!({"LastName": "Rao"}), false),
+            (Json::Null, false),
+            (json!("text"), false),
+        ] {
+            assert_eq!(is_own(&row), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_phone_number_is_fictional() {
+        for _ in 0..200 {
+            let phone = phone();
+            assert!(phone.starts_with("+1-") && phone.len() == 13, "{phone}");
+            assert_eq!(&phone[6..11], "55501", "{phone}");
+        }
+    }
 }

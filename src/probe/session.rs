@@ -247,14 +247,14 @@ impl<'a> Session<'a> {
 
     /// Sends a read at the pace of the command. A refused call is sent again after the window.
     pub(super) async fn read(&self, request: RawRequest) -> ProbeResult<Observed> {
-        let response = self.paced(self.client, &request, false).await?;
-        self.judged(response)
+        let (observed, _) = self.paced(self.client, &request, false).await?;
+        self.judged(observed)
     }
 
     /// The same for a write. An interruption waits for its response.
     pub(super) async fn write(&self, request: RawRequest) -> ProbeResult<Observed> {
-        let response = self.paced(self.client, &request, true).await?;
-        self.judged(response)
+        let (observed, _) = self.paced(self.client, &request, true).await?;
+        self.judged(observed)
     }
 
     /// Sends a read with another client of the account, and returns the response, too.
@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
         request: &RawRequest,
     ) -> ProbeResult<(Observed, Option<RawResponse>)> {
         let (observed, response) = self.paced(client, request, false).await?;
-        self.judged((observed, None)).map(|observed| (observed, response))
+        Ok((self.judged(observed)?, response))
     }
 
     /// Sends a read to another host. HTTP 401 does not end the command.
@@ -377,7 +377,7 @@ impl<'a> Session<'a> {
     }
 
     /// The response, unless it ends the command.
-    fn judged(&self, (observed, _): (Observed, Option<RawResponse>)) -> ProbeResult<Observed> {
+    fn judged(&self, observed: Observed) -> ProbeResult<Observed> {
         match is_unauthorized(&observed) {
             true => {
                 self.state().stop = Some(ProbeStop::Unauthorized);

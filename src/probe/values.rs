@@ -27,8 +27,8 @@ const LONG_LENGTH: usize = 300;
 pub(super) const PROBE: Probe = Probe {
     id: "values",
     question: "What clears an attribute, and what is stored for other values?",
-    // With the look-up of a free phone number and the create of the lead, if no other probe has created it.
-    calls: 8,
+    // Without the create of the lead.
+    calls: 7,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

@@ -1,8 +1,11 @@
 //! What the command may disturb, what ends it, what it cleans up, and what it never shows.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use leadgate_simulator::{Fault, FaultKind, Refusal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
 
 use super::{Account, FAST, Probed, signal, unlimited, until};
 use crate::harness::World;
@@ -61,6 +64,43 @@ async fn nothing_is_sent_without_a_confirmation_and_with_invalid_options() {
     );
     assert!(std::fs::read_to_string(existing).unwrap().contains("access_key"));
     assert_eq!(account.endpoints(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_command_asks_on_a_terminal() {
+    for (response, code, calls) in [("n\n", 2, 0), ("\n", 2, 0), ("y\n", 0, 1)] {
+        let account = Account::start(unlimited()).await;
+        let binary = env!("CARGO_BIN_EXE_leadgate");
+        let path = account.path("leadgate.toml");
+        let command = format!("{binary} probe --config {path} --only account; echo \"code=$?.end\"");
+        let mut script = Command::new("script")
+            .args(["--quiet", "--flush", "--command", &command, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut keys, mut out) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let mut text = String::new();
+        let mut has_responded = false;
+        while !text.contains(".end") {
+            let mut bytes = [0; 4096];
+            let count = tokio::time::timeout(Duration::from_secs(30), out.read(&mut bytes))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_ne!(count, 0, "{text}");
+            text += &String::from_utf8_lossy(&bytes[..count]);
+            if text.contains("Continue? [y/N]") && !has_responded {
+                has_responded = true;
+                keys.write_all(response.as_bytes()).await.unwrap();
+                keys.flush().await.unwrap();
+            }
+        }
+        assert!(text.contains(&format!("code={code}.end")), "{text}");
+        assert_eq!(account.endpoints().len(), calls, "{text}");
+    }
 }
 
 #[tokio::test]
@@ -189,6 +229,34 @@ async fn a_lead_whose_create_has_no_response_is_found_and_deleted() {
         assert_eq!(probed.state("values"), "failed");
         assert!(account.endpoints().contains(&"Leads.GetByEmailaddress".to_owned()));
         assert_eq!(account.simulator.leads().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_lead_of_the_account_is_neither_written_nor_deleted() {
+    let account = Account::start(unlimited()).await;
+    let id = account
+        .simulator
+        .insert_lead(&[("FirstName", "Ann"), ("EmailAddress", "ann@example.com")]);
+    let before = account.simulator.leads();
+    // LeadSquared returns the id of another lead.
+    let body = serde_json::json!({"Status": "Success", "Message": {"Id": id, "RelatedId": id, "IsCreated": true}});
+    for on in ["Lead.Create", "Lead.Capture"] {
+        let kind = FaultKind::Respond {
+            status: 200,
+            body: body.to_string(),
+            content_type: None,
+            commit: false,
+        };
+        let fault = Fault {
+            after: u32::from(on == "Lead.Capture"),
+            times: 100,
+            ..Fault::new(on, kind)
+        };
+        account.simulator.clear_faults();
+        account.simulator.add_fault(fault).unwrap();
+        let probed = account.probe(&WRITES).await;
+        assert_eq!(account.simulator.leads(), before, "{on}: {:?}", probed.said);
     }
 }
 
