@@ -44,6 +44,7 @@ impl IdleConnections {
 
     /// Uses each connection again when its time is over.
     pub(super) async fn check(self, session: &Session<'_>) -> ProbeResult<Vec<IdleResult>> {
+        session.show("waiting for the idle connections", 0.0);
         let mut results = vec![];
         for connection in self.0 {
             let due = connection.idle_since + connection.idle_for;
