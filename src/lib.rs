@@ -29,6 +29,9 @@ pub mod store;
 pub mod tenant;
 pub mod users;
 
+// The measurement of an account.
+pub mod probe;
+
 // The client of LeadSquared.
 pub mod crm;
 

@@ -632,6 +632,11 @@ async fn the_limit_of_open_files_is_raised_and_a_low_one_is_logged() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         child.kill().await.unwrap();
-        assert_eq!(written().contains("limit of open files too low"), is_low, "{}", written());
+        assert_eq!(
+            written().contains("limit of open files too low"),
+            is_low,
+            "{}",
+            written()
+        );
     }
 }
