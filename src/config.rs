@@ -225,6 +225,19 @@ pub struct TenantConfig {
     pub batching: Batching,
 }
 
+impl TenantConfig {
+    /// Whether the limits of the account's plan have their default values.
+    pub fn has_default_limits(&self) -> bool {
+        let defaults: Table = DEFAULTS.parse().expect("a test reads the defaults");
+        let defaults = defaults["tenant_defaults"]["limits"].clone();
+        let defaults: Result<quota::QuotaLimits, _> = defaults.try_into();
+        let limits = &self.limits;
+        defaults.is_ok_and(|defaults| {
+            (limits.calls, limits.bulk, limits.window) == (defaults.calls, defaults.bulk, defaults.window)
+        })
+    }
+}
+
 /// The errors of a configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);

@@ -29,11 +29,11 @@ pub mod store;
 pub mod tenant;
 pub mod users;
 
-// The client of LeadSquared.
-pub mod crm;
-
 // The measurement of an account.
 pub mod probe;
+
+// The client of LeadSquared.
+pub mod crm;
 
 // The targets of the fuzz tests.
 #[cfg(any(test, feature = "fuzzing"))]

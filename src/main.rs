@@ -1,4 +1,4 @@
-//! The command line: serve, simulate, demo, check, caller, store, cluster, health, top, shares, import, export.
+//! The command line: serve, simulate, demo, check, probe, caller, store, cluster, health, top, shares, import, export.
 
 #![expect(clippy::print_stdout, reason = "the output of commands")]
 
@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use leadgate::telemetry::log;
 
 use crate::cli::process::{CommandError, ConfigOption};
-use crate::cli::{caller, check, client, cluster, serve, shares, store, top, transfer};
+use crate::cli::{caller, check, client, cluster, probe, serve, shares, store, top, transfer};
 #[cfg(feature = "simulator")]
 use crate::cli::{demo, simulate};
 
@@ -42,6 +42,9 @@ enum Command {
     Demo(demo::DemoOptions),
     /// Check the configuration, and with --connect also the accounts.
     Check(check::CheckOptions),
+    /// Measure how an account of LeadSquared behaves, and print the settings that follow. Exit code 0: all probes have run, 1: a probe
+    /// failed, the run ended early, or a lead could not be deleted, 2: nothing was sent, 3: the run was interrupted.
+    Probe(Box<probe::ProbeArguments>),
     /// Make API keys for callers.
     #[command(subcommand)]
     Caller(caller::CallerCommand),
@@ -96,6 +99,7 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Top(options) => top::run(options).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,
+        Command::Probe(options) => return probe::run(&options).await,
         Command::Import(options) => return transfer::import::run(*options).await,
     };
     result.map_err(CommandError::from)

@@ -21,7 +21,7 @@
 //!
 //! # What it does not simulate
 //!
-//! * TLS, compression and HTTP/2.
+//! * TLS and compression.
 //! * The asynchronous API, webhooks and file upload.
 //! * Tasks, lists, notes, tags, accounts and `Lead.Convert`. Of opportunities there is only a list of those that can be
 //!   shared.
@@ -76,9 +76,9 @@ pub use http::latency::Latency;
 pub use leads::fields::FieldSpec;
 pub use limits::{Limits, Refusal, Window};
 pub use options::choices::{
-    CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows, FieldSetForm, OffsetMeans,
-    Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest,
-    UpsertMatch, WrongCode,
+    BodyForm, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows, FieldSetForm,
+    OffsetMeans, Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures,
+    UnknownRequest, UpsertMatch, WrongCode,
 };
 pub use options::{KeyPair, Options};
 pub use sharing::OpportunitySpec;
@@ -114,13 +114,14 @@ impl Simulator {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let shutdown = CancellationToken::new();
+        let shared = self.shared.clone();
         let router = self.router().layer(Extension(shutdown.clone()));
         let stopped = async move {
             stop.await;
             shutdown.cancel();
         };
         let service = router.into_make_service_with_connect_info::<ConnectionHandle>();
-        axum::serve(AbortableListener(listener), service)
+        axum::serve(AbortableListener::new(listener, shared), service)
             .with_graceful_shutdown(stopped)
             .await
     }

@@ -2,39 +2,26 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressStyle};
-use leadgate::config;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tempfile::NamedTempFile;
-use tokio::net::TcpStream;
-use url::Url;
 
+use crate::cli::admin::{self, AdminPort};
 use crate::cli::process::{ConfigOption, shutdown_signal};
 
-/// Maximum time for the connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time for the gateway to copy the store on its own disk.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Maximum time between two parts of the copy.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first bytes of each SQLite database.
 const HEADER: &[u8] = b"SQLite format 3\0";
-/// Maximum length of an error of the gateway, in bytes.
-const MAX_ERROR: usize = 64 * 1024;
-
 #[derive(Args)]
 pub(crate) struct BackupOptions {
     /// The file to write. It must not exist. Its mode is 0600.
@@ -53,13 +40,6 @@ pub(crate) struct BackupOptions {
     config: ConfigOption,
 }
 
-/// The body of an error of the gateway.
-#[derive(Deserialize)]
-struct ErrorBody {
-    code: String,
-    message: String,
-}
-
 pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
     let interrupted = shutdown_signal()?;
     tokio::select! {
@@ -75,7 +55,7 @@ pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
 impl BackupOptions {
     /// Writes the file. Returns its length.
     async fn write(&self) -> Result<u64, String> {
-        let (url, token) = self.target()?;
+        let port = self.target()?;
         let name = self.file.display();
         if fs::symlink_metadata(&self.file).is_ok() {
             return Err(format!("{name} exists already; nothing was written"));
@@ -91,7 +71,8 @@ impl BackupOptions {
             .permissions(private)
             .tempfile_in(directory);
         let mut incomplete = incomplete.map_err(failed)?;
-        let response = request(&url, &token).await?;
+        let response = port.post("/admin/store/backup", "", RESPONSE_TIMEOUT).await;
+        let response = response.map_err(|error| format!("{error}; nothing was written"))?;
         let bytes = receive(response, &mut incomplete, &name.to_string()).await?;
         incomplete.as_file().sync_all().map_err(failed)?;
         incomplete
@@ -104,89 +85,21 @@ impl BackupOptions {
         Ok(bytes)
     }
 
-    /// The address of the gateway, and the token.
-    fn target(&self) -> Result<(Url, SecretString), String> {
+    /// The admin port of the gateway.
+    fn target(&self) -> Result<AdminPort, String> {
         let config = match (&self.admin, &self.token_file) {
             (Some(_), Some(_)) => None,
             _ => Some(self.config.load()?),
         };
         let url = match (&self.admin, &config) {
-            (Some(url), _) => parse(url)?,
-            (None, Some(config)) => parse(&format!("http://{}", reachable(config.admin_listen)))?,
+            (Some(url), _) => admin::parse("--admin", url)?,
+            (None, Some(config)) => admin::listening_at(config.admin_listen)?,
             (None, None) => return Err("--admin is required".to_owned()),
         };
-        if !self.insecure_plaintext && !config::is_loopback(&url) {
-            return Err(format!(
-                "the token would be sent in plaintext to {url}: use --insecure-plaintext if the network encrypts by itself"
-            ));
-        }
-        let token = match (&self.token_file, config.and_then(|config| config.admin_token)) {
-            (Some(path), _) => {
-                let text = fs::read_to_string(path);
-                let text = text.map_err(|error| format!("--token-file: reading {} failed: {error}", path.display()))?;
-                text.trim().to_owned().into()
-            }
-            (None, Some(source)) => source.read().map_err(|error| format!("admin.token: {error}"))?,
-            (None, None) => return Err("admin.token is not set, and there is no --token-file".to_owned()),
-        };
-        Ok((url, token))
+        let token = config.as_ref().and_then(|config| config.admin_token.as_ref());
+        let token = admin::token(self.token_file.as_deref(), token)?;
+        AdminPort::new(url, token, self.insecure_plaintext)
     }
-}
-
-fn parse(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host());
-    url.ok_or_else(|| "--admin must be http://HOST:PORT, the address of the admin port".to_owned())
-}
-
-/// The address by which this machine reaches a listening address.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-/// Requests the copy. Returns the response with it.
-async fn request(url: &Url, token: &SecretString) -> Result<Response<Incoming>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("the gateway at {url}: {error}; nothing was written");
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(80);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await;
-    let stream = connecting
-        .map_err(|_| failed(&format!("no connection within {CONNECT_TIMEOUT:?}")))?
-        .map_err(|error| failed(&error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failed(&error))?;
-    #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
-    tokio::spawn(connection);
-    let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| "the token has characters that are invalid in a header".to_owned())?;
-    authorization.set_sensitive(true);
-    let request = Request::post("/admin/store/backup")
-        .header(HOST, url.authority())
-        .header(AUTHORIZATION, authorization)
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| failed(&error))?;
-    let response = tokio::time::timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await;
-    let response = response
-        .map_err(|_| failed(&format!("no response within {RESPONSE_TIMEOUT:?}")))?
-        .map_err(|error| failed(&error))?;
-    if response.status() == StatusCode::OK {
-        return Ok(response);
-    }
-    let status = response.status();
-    let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR).collect();
-    let body = tokio::time::timeout(READ_TIMEOUT, body).await.ok().and_then(Result::ok);
-    let body = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.to_bytes()).ok());
-    Err(match body {
-        Some(ErrorBody { code, message }) => failed(&format!("{message} ({code})")),
-        None => failed(&format!("HTTP {status}")),
-    })
 }
 
 /// Writes the body of a response to a file. Fails if the body is incomplete, or if it is not a SQLite database.
@@ -225,25 +138,4 @@ async fn receive(response: Response<Incoming>, file: &mut NamedTempFile, name: &
         return Err("the response is not a SQLite database; nothing was written".to_owned());
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listening_address_is_reached_on_this_machine() {
-        let of = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(of("0.0.0.0:9464"), "127.0.0.1:9464");
-        assert_eq!(of("[::]:9464"), "[::1]:9464");
-        assert_eq!(of("10.0.0.5:1"), "10.0.0.5:1");
-    }
-
-    #[test]
-    fn the_address_is_a_url_without_tls() {
-        assert!(parse("http://127.0.0.1:9464").is_ok());
-        for text in ["127.0.0.1:9464", "https://gate:9464", "http://"] {
-            assert!(parse(text).unwrap_err().contains("http://HOST:PORT"), "{text}");
-        }
-    }
 }

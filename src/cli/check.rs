@@ -66,6 +66,7 @@ type ServedTenants = BTreeMap<String, String>;
 struct AccountSettings {
     base_url: Url,
     share_type: i32,
+    has_default_limits: bool,
     /// The timeout of each call.
     timeout: Duration,
 }
@@ -94,6 +95,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
             let settings = AccountSettings {
                 base_url: tenant.base_url.clone(),
                 share_type: tenant.sharing.default_activity_type,
+                has_default_limits: tenant.has_default_limits(),
                 timeout: TIMEOUT + wait(tenant.limits.window),
             };
             (name.clone(), settings)
@@ -419,6 +421,10 @@ async fn check_account(gateway: &Gateway, settings: &AccountSettings) -> Account
             .extend(errors.map(|(name, error)| format!("{}{error}", prefix(name))));
         return report;
     }
+    if settings.has_default_limits {
+        let text = "limits.calls, limits.bulk and limits.window have their default values: `leadgate probe` measures those of the account";
+        report.notes.push(text.to_owned());
+    }
     // The other pair is used.
     for (name, error) in rejected {
         report
@@ -488,9 +494,7 @@ fn check_keys(name: PairName, owner: &KeyOwner, base_url: &Url, has_shares: bool
         )),
     }
     report.notes.push(text);
-    let api = owner.services.api.as_deref().unwrap_or_default();
-    let host = api.trim_start_matches("https://").split('/').next().unwrap_or_default();
-    if !host.is_empty() && host != base_url.authority() {
+    if let Some(host) = owner.api_host().filter(|host| *host != base_url.authority()) {
         report.errors.push(format!(
             "{}the host of the account is {host}: set base_url to it",
             prefix(name)

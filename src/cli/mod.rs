@@ -1,5 +1,7 @@
-//! The commands: the gateway itself, its checks, keys of callers, the clients of a running gateway, the simulator as a process, and the demo.
+//! The commands: the gateway itself, its checks, the probe of an account, keys of callers, the clients of a running gateway, the
+//! simulator as a process, and the demo.
 
+pub(crate) mod admin;
 pub(crate) mod backup;
 pub(crate) mod caller;
 pub(crate) mod check;
@@ -8,7 +10,9 @@ pub(crate) mod cluster;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
 pub(crate) mod open_files;
+pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod progress;
 pub(crate) mod reconnect;
 pub(crate) mod serve;
 pub(crate) mod shares;

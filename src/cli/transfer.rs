@@ -7,7 +7,6 @@ mod csv;
 pub(crate) mod export;
 pub(crate) mod import;
 mod input;
-mod progress;
 mod row_error;
 mod rows;
 mod state;

@@ -34,6 +34,15 @@ pub struct ServiceUrls {
     pub api: Option<String>,
 }
 
+impl KeyOwner {
+    /// The host of the account's API, with its port if it has one.
+    pub fn api_host(&self) -> Option<&str> {
+        let api = self.services.api.as_deref()?;
+        let host = api.trim_start_matches("https://").split('/').next()?;
+        Some(host).filter(|host| !host.is_empty())
+    }
+}
+
 impl Operation for UserByAccessKey {
     type Output = KeyOwner;
     const NAME: &'static str = "UserByAccessKey.Get";

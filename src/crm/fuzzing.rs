@@ -21,8 +21,8 @@ use super::batch::{Batchable, MemberResult};
 use super::clock::{UpstreamClock, retry_after};
 use super::json::{ListShape, Records};
 use super::lead::{
-    CaptureLead, ClearWith, CreateLead, CreateOrUpdateLead, GetLeadByEmail, GetLeadById, GetLeadByNumber,
-    GetLeadByPhone, GetLeadsByIds, UpdateLead,
+    CaptureLead, CapturedLeadId, ClearWith, CreateLead, CreateOrUpdateLead, GetLeadByEmail, GetLeadById,
+    GetLeadByNumber, GetLeadByPhone, GetLeadsByIds, UpdateLead,
 };
 use super::metadata::LeadsMetaData;
 use super::removal::{DeleteLead, MergeLeads};
@@ -142,6 +142,7 @@ pub(crate) fn upstream_response(data: &[u8]) {
     let capture = CaptureLead {
         write: capture.clone(),
         clear_with,
+        captured_lead_id: CapturedLeadId::default(),
     };
     let _ = decode(&capture, &response);
     let _ = decode(&create_activity, &response);

@@ -33,7 +33,18 @@ pub enum ClearWith {
     Null,
 }
 
-/// `Lead.Create`, `Lead.Update`, `Lead.CreateOrUpdate` or `Lead.Capture`.
+/// Which of the two ids in the response to a capture is that of the lead. LeadSquared does not document it, so it is a setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapturedLeadId {
+    /// `Id`, or `RelatedId` if there is no `Id`.
+    #[default]
+    Id,
+    /// `RelatedId`, or `Id` if there is no `RelatedId`.
+    RelatedId,
+}
+
+/// `Lead.Create`, `Lead.Update` or `Lead.CreateOrUpdate`.
 macro_rules! write_operation {
     ($(#[$doc:meta])* $name:ident, $endpoint:literal) => {
         $(#[$doc])*
@@ -63,7 +74,7 @@ macro_rules! write_operation {
             }
 
             fn decode(&self, response: &UpstreamResponse) -> Result<WriteResult> {
-                written(response, &self.write.action)
+                written(response, &self.write.action, CapturedLeadId::default())
             }
         }
     };
@@ -84,11 +95,39 @@ write_operation!(
     CreateOrUpdateLead,
     "Lead.CreateOrUpdate"
 );
-write_operation!(
-    /// `Lead.Capture`: creates or updates a lead, as a web form does.
-    CaptureLead,
-    "Lead.Capture"
-);
+
+/// `Lead.Capture`: creates or updates a lead, as a web form does.
+#[derive(Clone, Debug)]
+pub struct CaptureLead {
+    /// The write.
+    pub write: Arc<WriteRequest>,
+    /// How attributes are cleared.
+    pub clear_with: ClearWith,
+    /// Which id of the response is that of the lead.
+    pub captured_lead_id: CapturedLeadId,
+}
+
+impl Operation for CaptureLead {
+    type Output = WriteResult;
+    const NAME: &'static str = "Lead.Capture";
+    const SAFETY: Safety = Safety::Once;
+
+    fn keys(&self) -> Vec<String> {
+        self.write.order_keys()
+    }
+
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
+            path: "LeadManagement.svc/Lead.Capture",
+            query: query(&self.write.action),
+            body: Some(serde_json::to_string(&pairs(&self.write, self.clear_with)).unwrap_or_default()),
+        }
+    }
+
+    fn decode(&self, response: &UpstreamResponse) -> Result<WriteResult> {
+        written(response, &self.write.action, self.captured_lead_id)
+    }
+}
 
 /// `Leads.GetById`: returns the lead with that id.
 #[derive(Clone, Debug)]
@@ -464,11 +503,15 @@ pub(super) fn message_id(response: &UpstreamResponse) -> Result<String> {
 }
 
 /// Reads the response of a single write.
-fn written(response: &UpstreamResponse, action: &WriteAction) -> Result<WriteResult> {
+fn written(response: &UpstreamResponse, action: &WriteAction, captured: CapturedLeadId) -> Result<WriteResult> {
     let message = message(response)?;
-    // Capture may return the id alone. If the first of its two ids is missing, the second is that of the lead.
+    // Capture may return the id alone. If one of its two ids is missing, the other one is that of the lead.
     let bare = matches!(action, WriteAction::Capture { .. }).then_some(&message);
-    let returned = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
+    let ids = match captured {
+        CapturedLeadId::Id => ["Id", "RelatedId"],
+        CapturedLeadId::RelatedId => ["RelatedId", "Id"],
+    };
+    let returned = [bare, Some(&message[ids[0]]), Some(&message[ids[1]])]
         .into_iter()
         .flatten()
         .filter_map(Json::as_str)

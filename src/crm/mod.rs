@@ -19,6 +19,7 @@ mod last_check;
 pub mod lead;
 pub mod lost;
 pub mod metadata;
+pub mod raw;
 pub mod removal;
 pub mod response;
 pub mod retry;

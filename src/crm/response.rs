@@ -51,6 +51,11 @@ impl UpstreamResponse {
         Err(error)
     }
 
+    /// The error of the response. `None`: the request succeeded.
+    pub fn error(&self) -> Option<Error> {
+        self.check().err()
+    }
+
     /// Whether the rate limiter accepted the call.
     pub fn verdict(&self) -> Verdict {
         match self.check() {
@@ -141,9 +146,9 @@ impl UpstreamResponse {
         }
     }
 
-    /// The text of the exception, for endpoints that classify rejections by it. Never shown or logged: it may contain personal
-    /// data.
-    pub(super) fn text(&self) -> Option<String> {
+    /// The text of the exception, for endpoints that classify rejections by it. Never shown or logged as it is: it may contain
+    /// personal data.
+    pub fn text(&self) -> Option<String> {
         self.exception().map(|exception| exception.text)
     }
 
@@ -159,7 +164,7 @@ impl UpstreamResponse {
     }
 
     /// The first kilobyte of the body as text, for bodies of unknown form.
-    pub(super) fn beginning(&self) -> String {
+    pub fn beginning(&self) -> String {
         String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned()
     }
 }

@@ -451,10 +451,12 @@ impl Gateway {
     ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         if matches!(write.action, WriteAction::Capture { .. }) {
-            return self
-                .crm
-                .call(context, &endpoint::CaptureLead { write, clear_with })
-                .await;
+            let operation = endpoint::CaptureLead {
+                write,
+                clear_with,
+                captured_lead_id: self.settings.captured_lead_id,
+            };
+            return self.crm.call(context, &operation).await;
         }
         let operation = endpoint::CreateOrUpdateLead { write, clear_with };
         self.crm

@@ -31,7 +31,7 @@ use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetActivityTypes;
 pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
-use crate::crm::lead::ClearWith;
+use crate::crm::lead::{CapturedLeadId, ClearWith};
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
 pub use crate::crm::search::MODIFIED;
@@ -86,6 +86,8 @@ pub struct GatewaySettings {
 pub struct WriteSettings {
     /// How an attribute is cleared.
     pub clear_with: ClearWith,
+    /// Which id in the response to a capture is that of the lead.
+    pub captured_lead_id: CapturedLeadId,
     /// Whether LeadSquared may reject an update as a duplicate of the updated lead itself, as observed once. If true, the lead with
     /// the rejected value is looked up. If it is the updated lead, the attribute is removed from the update.
     pub own_values_may_clash: bool,

@@ -12,6 +12,7 @@ const MODULES: [(&str, &[&str]); 24] = [
         "fuzzing",
         &["config", "crm", "domain", "gateway", "grpc", "identity", "tls"],
     ),
+    ("probe", &["config", "crm", "error"]),
     (
         "app",
         &[
@@ -79,7 +80,6 @@ const MODULES: [(&str, &[&str]); 24] = [
             "tls",
         ],
     ),
-    ("probe", &["crm"]),
     ("tls", &["files", "telemetry"]),
     ("tenant", &["domain", "error", "gateway", "identity"]),
     (

@@ -4,8 +4,8 @@ use leadgate::crm::activity;
 use leadgate::crm::authentication::UserByAccessKey;
 use leadgate::crm::batch::Batchable;
 use leadgate::crm::lead::{
-    CaptureLead, ClearWith, CreateLead, CreateOrUpdateLead, GetLeadByEmail, GetLeadById, GetLeadByNumber,
-    GetLeadByPhone, GetLeadsByIds, UpdateLead,
+    CaptureLead, CapturedLeadId, ClearWith, CreateLead, CreateOrUpdateLead, GetLeadByEmail, GetLeadById,
+    GetLeadByNumber, GetLeadByPhone, GetLeadsByIds, UpdateLead,
 };
 use leadgate::crm::metadata::LeadsMetaData;
 use leadgate::crm::removal::{DeleteLead, MergeLeads};
@@ -157,6 +157,7 @@ fn upserts_and_captures() {
             &CaptureLead {
                 write: write(action, &pairs).into(),
                 clear_with: ClearWith::EmptyText,
+                captured_lead_id: CapturedLeadId::Id,
             },
         );
     }

@@ -44,6 +44,7 @@ mod operations;
 mod order;
 mod outage;
 mod permissions;
+mod probe;
 mod process;
 mod queries;
 mod quota;

@@ -1,10 +1,9 @@
 //! Admission of a call: finds the endpoint, checks the keys, selects a fault, checks the limits, and executes the call.
 //! Sends no response.
 
-use http::header;
+use http::{Method, header};
 use tokio::time::Instant;
 
-use crate::FaultKind;
 use crate::control::journal::CallId;
 use crate::handlers::Handler;
 use crate::http::call::Call;
@@ -12,6 +11,7 @@ use crate::http::endpoint::Endpoint;
 use crate::http::response::{Failure, Response};
 use crate::limits::Verdict;
 use crate::state::State;
+use crate::{BodyForm, FaultKind};
 
 const WRONG_KEYS: &str = "Invalid Access Details provided.";
 
@@ -47,6 +47,9 @@ impl State {
         if !endpoint.accepts(&call.method) {
             return Decision::Respond(Response::page(405, "Method not allowed."));
         }
+        if let Some(status) = self.refused_body(call) {
+            return Decision::Respond(Response::page(status, "The form of the body is not accepted."));
+        }
         if let Some(response) = self.check_keys(call, endpoint) {
             let counted = self.tenant.options.limits.count_bad_keys;
             let refused = counted.then(|| self.admit(Some(endpoint), stamp)).flatten();
@@ -67,6 +70,22 @@ impl State {
             }
             None => Decision::Respond(self.execute(endpoint, call)),
         }
+    }
+
+    /// Returns the status with which the form of the body is refused.
+    fn refused_body(&self, call: &Call) -> Option<u16> {
+        let refused = &self.tenant.options.refused_bodies;
+        let has = |name: &str| call.header(name).is_some();
+        let forms = [
+            (BodyForm::Chunked, has(header::TRANSFER_ENCODING.as_str())),
+            (BodyForm::EmptyPost, call.method == Method::POST && call.body.is_empty()),
+            (
+                BodyForm::GetWithLength,
+                call.method == Method::GET && has(header::CONTENT_LENGTH.as_str()),
+            ),
+        ];
+        let mut forms = forms.iter().filter(|(_, is_used)| *is_used);
+        forms.find_map(|(form, _)| refused.get(form).copied())
     }
 
     /// Returns the error response if the keys or the host are wrong.

@@ -15,7 +15,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     response::Response as HttpResponse,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -54,8 +54,9 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
     };
     // Like LeadSquared, the simulator completes a call after its client disconnects.
     let tasks = shared.tasks.clone();
+    let headers = shared.lock().tenant.options.response_headers.clone();
     let handled = tasks.spawn(async move { handle(&shared, &shutdown, call).await }).await;
-    match (handled, connection) {
+    let mut response = match (handled, connection) {
         (Ok(Outcome::Respond(response)), _) => respond(response),
         (Ok(Outcome::Close), Some(ConnectInfo(connection))) => {
             connection.abort();
@@ -65,7 +66,13 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
         // Unit tests have no connection. They get the response of a proxy whose upstream closed the connection.
         (Ok(Outcome::Close), None) => respond(Response::empty(502)),
         (Err(_), _) => respond(Response::empty(500)),
+    };
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().append(name, value);
+        }
     }
+    response
 }
 
 async fn handle(shared: &SharedState, shutdown: &CancellationToken, call: Call) -> Outcome {

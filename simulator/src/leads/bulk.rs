@@ -13,8 +13,6 @@ use crate::{DuplicateRows, OverMaximum};
 
 /// Maximum number of rows of a bulk create, as documented. See [`crate::Options::bulk_over_maximum`].
 const MAX_CREATED: usize = 50;
-/// Maximum number of rows of a bulk upsert, as documented.
-const MAX_UPSERTED: usize = 25;
 /// Maximum number of leads of a bulk update, as documented.
 const MAX_UPDATED: usize = 50;
 
@@ -59,7 +57,7 @@ impl Handler<'_> {
     }
 
     pub(crate) fn bulk_create_or_update(mut self) -> Result<Response> {
-        let rows: Vec<Vec<Pair>> = self.rows(MAX_UPSERTED, "leads")?;
+        let rows: Vec<Vec<Pair>> = self.rows(self.tenant.options.bulk_upsert_max, "leads")?;
         let may_fire = self.tenant.options.bulk_fires_automations;
         let mut results = Vec::with_capacity(rows.len());
         for (index, draft) in self.drafts(&rows)?.into_iter().enumerate() {
@@ -112,13 +110,15 @@ impl Handler<'_> {
         Ok(rows)
     }
 
-    /// Returns an error if there are more rows than the maximum, or removes the additional rows.
+    /// Returns an error if there are more rows than the maximum, or removes or keeps the additional rows.
     pub(crate) fn limit_rows<T>(&self, rows: &mut Vec<T>, max: usize, noun: &str) -> Result<()> {
         if rows.len() > max && self.tenant.options.bulk_over_maximum == OverMaximum::Reject {
             let message = format!("Invalid Input! Number of {noun} can not be more than {max}");
             return Err(Exception::invalid(message));
         }
-        rows.truncate(max);
+        if self.tenant.options.bulk_over_maximum != OverMaximum::Accept {
+            rows.truncate(max);
+        }
         Ok(())
     }
 
@@ -292,6 +292,12 @@ mod tests {
         let emails = (0..26).map(|n| attributes(&[("EmailAddress", &format!("{n}@x.co"))]));
         let (_, response) = server.post("Lead/Bulk/CreateOrUpdate", emails.collect()).await;
         assert_eq!(response.as_array().unwrap().len(), 25);
+        server
+            .simulator
+            .set_options(|options| options.bulk_over_maximum = OverMaximum::Accept);
+        let emails = (0..26).map(|n| attributes(&[("EmailAddress", &format!("{n}@y.co"))]));
+        let (_, response) = server.post("Lead/Bulk/CreateOrUpdate", emails.collect()).await;
+        assert_eq!(response.as_array().unwrap().len(), 26);
         server
             .simulator
             .set_options(|options| options.bulk_over_maximum = OverMaximum::Reject);

@@ -55,6 +55,14 @@ impl Draft {
         let mut computed = Vec::new();
         let mut known = Vec::new();
         for (index, pair) in pairs.iter().enumerate() {
+            let is_ignored = match &pair.value {
+                Value::Null => tenant.options.null_ignored && pair.fields.is_none(),
+                Value::String(text) => tenant.options.empty_ignored && pair.fields.is_none() && text.is_empty(),
+                _ => false,
+            };
+            if is_ignored {
+                continue;
+            }
             let value = pair_text(pair, index, &tenant.options)?;
             match pair.attribute.as_str() {
                 "SearchBy" => draft.search_by = value,
@@ -211,6 +219,40 @@ mod tests {
         assert_eq!(draft.value("mx_City"), Some(""));
         let refused = read(r#"[{"Attribute":"mx_City","Value":null}]"#, options());
         assert!(matches!(refused, Err(Failure::InvalidBody(_))));
+    }
+
+    #[test]
+    fn null_and_empty_can_leave_an_attribute_unchanged() {
+        let body = r#"[{"Attribute":"mx_City","Value":null},{"Attribute":"mx_State","Value":""}]"#;
+        let options = |null_ignored, empty_ignored| Options {
+            null_ignored,
+            empty_ignored,
+            ..Options::default()
+        };
+        let cleared = |options| {
+            let draft = read(body, options).unwrap();
+            ["mx_City", "mx_State"].map(|name| draft.clears(name))
+        };
+        assert_eq!(cleared(options(false, false)), [true, true]);
+        assert_eq!(cleared(options(true, false)), [false, true]);
+        assert_eq!(cleared(options(false, true)), [true, false]);
+    }
+
+    #[test]
+    fn a_long_text_is_rejected_stored_or_cut() {
+        let body = format!(r#"[{{"Attribute":"mx_City","Value":"{}"}}]"#, "x".repeat(300));
+        let stored = |enforced, cuts| {
+            let options = Options {
+                max_length_enforced: enforced,
+                max_length_cuts: cuts,
+                ..Options::default()
+            };
+            let draft = read(&body, options).ok()?;
+            Some(draft.value("mx_City")?.len())
+        };
+        assert_eq!(stored(true, false), None);
+        assert_eq!(stored(false, false), Some(300));
+        assert_eq!([stored(true, true), stored(false, true)], [Some(256); 2]);
     }
 
     #[test]

@@ -21,9 +21,6 @@ const QUICK_SEARCH_ATTRIBUTES: [&str; 8] = [
     "mx_Country",
 ];
 
-/// Maximum number of ids in one call, as documented.
-const MAX_IDS: usize = 10_000;
-
 /// The requested columns.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Columns {
@@ -100,8 +97,9 @@ impl Handler<'_> {
         if columns.include_csv.as_deref().unwrap_or_default().trim().is_empty() {
             return Err(Exception::missing("'Include_CSV' is mandatory"));
         }
-        if ids.len() > MAX_IDS {
-            let message = format!("Invalid Input! Parameter Name: LeadIds can not be more than {MAX_IDS}");
+        let max_ids = self.tenant.options.by_ids_max;
+        if ids.len() > max_ids {
+            let message = format!("Invalid Input! Parameter Name: LeadIds can not be more than {max_ids}");
             return Err(Exception::invalid(message));
         }
         let fields = columns.fields(self.tenant)?;

@@ -10,9 +10,6 @@ use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::draft::{Draft, Pair};
 use crate::leads::store;
 
-/// Maximum number of rows, as documented.
-const MAX_LEADS: usize = 25;
-
 /// The reason of a row whose lead does not exist.
 const LEAD_NOT_FOUND: &str = "Lead does not exist in the system or You do not have permission to update the lead";
 
@@ -60,7 +57,11 @@ enum RowError {
 impl Handler<'_> {
     pub(crate) fn bulk_update_v2(mut self) -> Result<Response> {
         let mut request: UpdateV2Request = self.body()?;
-        self.limit_rows(&mut request.lead_properties_list, MAX_LEADS, "leads")?;
+        self.limit_rows(
+            &mut request.lead_properties_list,
+            self.tenant.options.bulk_update_max,
+            "leads",
+        )?;
         let key = request.search_by_key.as_deref().filter(|key| !key.is_empty());
         let key = key.unwrap_or("ProspectId");
         let known = key == "ProspectId" || key == "EmailAddress";

@@ -37,10 +37,15 @@ pub(crate) fn to_stored(field: &FieldSpec, value: &str, options: &Options) -> Re
         }
         _ => {}
     }
-    let max = field.max_length.filter(|_| options.max_length_enforced);
+    let max = field
+        .max_length
+        .filter(|_| options.max_length_enforced || options.max_length_cuts);
     if let Some(max) = max
         && value.chars().count() > max as usize
     {
+        if options.max_length_cuts {
+            return Ok(value.chars().take(max as usize).collect());
+        }
         let message = format!("Length of attribute '{name}' can not be more than {max}");
         return Err(Exception::invalid(message));
     }

@@ -8,6 +8,7 @@ use crate::http::response::{Exception, Response, Result};
 use crate::leads::draft::{Draft, Pair};
 use crate::leads::matching;
 use crate::leads::matching::Target;
+use crate::random::guid_for;
 
 /// The outcome of an upsert.
 pub(crate) struct Upserted {
@@ -85,6 +86,10 @@ impl Handler<'_> {
             CaptureMessage::Both => json!({"Id": id, "RelatedId": id, "IsCreated": created}),
             CaptureMessage::RelatedIdOnly => json!({"RelatedId": id, "IsCreated": created}),
             CaptureMessage::PlainString => json!(id),
+            CaptureMessage::ActivityAndLead => {
+                let activity = guid_for(&format!("capture of {id}"));
+                json!({"Id": activity, "RelatedId": id, "IsCreated": created})
+            }
         })))
     }
 

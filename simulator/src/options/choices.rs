@@ -68,6 +68,9 @@ pub enum CaptureMessage {
     RelatedIdOnly,
     /// A string with the id.
     PlainString,
+    /// `Id` is the id of an activity, and `RelatedId` that of the lead, as one client reports for creates with an
+    /// activity.
+    ActivityAndLead,
 }
 
 /// The order of the rows of `Leads/Retrieve/ByIds`. The documentation promises none.
@@ -124,6 +127,20 @@ pub enum OverMaximum {
     Reject,
     /// The rows above the maximum are ignored without an error.
     Truncate,
+    /// All rows are executed.
+    Accept,
+}
+
+/// A form of a request body that the account may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyForm {
+    /// A POST in chunks, without a length.
+    Chunked,
+    /// A POST without a body.
+    EmptyPost,
+    /// A GET with a `Content-Length`.
+    GetWithLength,
 }
 
 /// The unit of `Offset` in `ProspectActivity.svc/Retrieve`.

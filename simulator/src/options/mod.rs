@@ -5,6 +5,7 @@
 
 pub(crate) mod choices;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::activities::types;
 use crate::leads::fields;
 use crate::{
-    ActivityTypeSpec, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows,
+    ActivityTypeSpec, BodyForm, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows,
     FieldSetForm, FieldSpec, Latency, Limits, OffsetMeans, OpportunitySpec, Order, OverMaximum, PhoneLookup, Reshare,
     RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest, UpsertMatch, UserSpec, WrongCode, users,
 };
@@ -88,6 +89,13 @@ pub struct Options {
     pub null_clears: bool,
     /// Whether `""` clears the attribute. If false, it is stored. Unknown upstream. Default true.
     pub empty_clears: bool,
+    /// Whether a write of `null` leaves the attribute unchanged. Unknown upstream. Default false.
+    pub null_ignored: bool,
+    /// Whether a write of `""` leaves the attribute unchanged. Unknown upstream. Default false.
+    pub empty_ignored: bool,
+    /// Whether a text longer than the field's `MaxLength` is cut to it without an error. One client reports this.
+    /// Default false.
+    pub max_length_cuts: bool,
     /// Whether a text longer than the field's `MaxLength` is an `MXInvalidInputException`. If false, it is stored.
     /// Unknown upstream. Default true.
     pub max_length_enforced: bool,
@@ -131,6 +139,8 @@ pub struct Options {
     /// Whether `__UseUserDefinedGuid__` with `ProspectID` sets the id of a new lead. If false, the attribute is
     /// ignored. Unknown upstream for these endpoints. Default false.
     pub user_defined_guid: bool,
+    /// Maximum number of ids in one call of `Leads/Retrieve/ByIds`. Default 10000, as documented.
+    pub by_ids_max: usize,
     /// Maximum page size of `Leads/Retrieve/ByIds`. Default 10000, as documented.
     pub by_ids_page_max: u32,
     /// The order of the rows of `Leads/Retrieve/ByIds`. Default `as-asked`: the order of the ids.
@@ -152,7 +162,11 @@ pub struct Options {
     pub recent_rows_have_total: bool,
     /// Maximum number of rows of a quick search. 0 is unlimited. Unknown upstream. Default 0.
     pub quick_search_cap: u32,
-    /// The result of a bulk call with more rows than the documented maximum. Unknown upstream. Default `reject`.
+    /// Maximum number of rows of `Lead/Bulk/UpdateV2`. Default 25, as documented.
+    pub bulk_update_max: usize,
+    /// Maximum number of rows of `Lead/Bulk/CreateOrUpdate`. Default 25, as documented.
+    pub bulk_upsert_max: usize,
+    /// The result of a bulk call with more rows than the maximum. Unknown upstream. Default `reject`.
     pub bulk_over_maximum: OverMaximum,
     /// Whether a failed bulk row has `"LeadId": null`. If false, the key is absent. Unknown upstream. Default false.
     pub bulk_failed_row_has_null_id: bool,
@@ -268,6 +282,17 @@ pub struct Options {
     pub role: String,
     /// Maximum size of a request body in bytes. A larger body is a 413. Unknown upstream. Default 10 MiB.
     pub max_body: usize,
+    /// The forms of request bodies that are refused with this HTTP status and a page, before the keys are checked and without a
+    /// call counted. Unknown upstream. Default empty.
+    pub refused_bodies: BTreeMap<BodyForm, u16>,
+    /// Headers that are added to each response. Default empty.
+    pub response_headers: BTreeMap<String, String>,
+    /// Whether connections with HTTP/2 are aborted. Default false.
+    pub http1_only: bool,
+    /// Time after which an idle connection is closed. 0 is never. It applies to new connections. Unknown upstream. Default
+    /// 0 s.
+    #[serde(with = "humantime_serde")]
+    pub idle_close: Duration,
     /// Maximum number of recorded calls. Older calls are deleted. Default 200000.
     pub keep_calls: usize,
 }
@@ -301,6 +326,9 @@ impl Default for Options {
             strings_only: true,
             null_clears: true,
             empty_clears: true,
+            null_ignored: false,
+            empty_ignored: false,
+            max_length_cuts: false,
             max_length_enforced: true,
             formats_checked: true,
             computed_write: ComputedWrite::default(),
@@ -318,6 +346,7 @@ impl Default for Options {
             visitors: Vec::new(),
             upsert_affected_rows_on_create: 1,
             user_defined_guid: false,
+            by_ids_max: 10_000,
             by_ids_page_max: 10_000,
             by_ids_order: Order::default(),
             default_page_size: 100,
@@ -327,6 +356,8 @@ impl Default for Options {
             unstable_ties: false,
             recent_rows_have_total: false,
             quick_search_cap: 0,
+            bulk_update_max: 25,
+            bulk_upsert_max: 25,
             bulk_over_maximum: OverMaximum::default(),
             bulk_failed_row_has_null_id: false,
             bulk_failed_row_has_type: true,
@@ -375,6 +406,10 @@ impl Default for Options {
             users: users::default_users(),
             role: "Administrator".into(),
             max_body: 10 << 20,
+            refused_bodies: BTreeMap::new(),
+            response_headers: BTreeMap::new(),
+            http1_only: false,
+            idle_close: Duration::ZERO,
             keep_calls: 200_000,
         }
     }

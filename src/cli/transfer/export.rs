@@ -25,12 +25,12 @@ use sheet::LeadWriter;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::attributes::{AttributeCatalog, AttributeMatch};
-use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::{FileRow, RowReader};
 use super::{FileFormat, LEAD_ID, LEAD_NUMBER, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{parse_duration, shutdown_signal};
+use crate::cli::progress::Progress;
 use crate::cli::reconnect::{ReconnectOptions, Reconnects, StreamError};
 
 /// The interval of saving the state.

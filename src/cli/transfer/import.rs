@@ -35,12 +35,12 @@ use unknown::UnknownRows;
 use uuid::Uuid;
 
 use super::attributes::AttributeCatalog;
-use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::RowReader;
 use super::{FileFormat, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{CommandError, shutdown_signal};
+use crate::cli::progress::Progress;
 use crate::cli::reconnect::{ReconnectOptions, Reconnects};
 
 /// The exit codes in `leadgate import --help`.

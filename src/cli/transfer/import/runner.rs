@@ -24,8 +24,8 @@ use super::unknown::UnknownReason;
 use super::window::RowWindow;
 use super::{FileFormat, ImportState, UnknownRowPolicy};
 use crate::cli::client::GatewayClient;
+use crate::cli::progress::Progress;
 use crate::cli::reconnect::{Reconnects, StreamError};
-use crate::cli::transfer::progress::Progress;
 use crate::cli::transfer::rows::{FileRow, RowReader};
 use crate::cli::transfer::state;
 

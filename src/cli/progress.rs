@@ -11,7 +11,7 @@ use crate::cli::client::note;
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The progress of a command.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     unit: &'static str,
     began: Instant,
@@ -21,7 +21,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(unit: &'static str, before: u64, all: u64, now: Instant) -> Self {
+    pub(crate) fn new(unit: &'static str, before: u64, all: u64, now: Instant) -> Self {
         let bar = ProgressBar::new(all).with_position(before);
         bar.reset_eta();
         let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}} eta {{eta}}");
@@ -38,7 +38,7 @@ impl Progress {
     }
 
     /// Shows the current number, with a text.
-    pub(super) fn show(&mut self, done: u64, all: u64, text: &str, now: Instant) {
+    pub(crate) fn show(&mut self, done: u64, all: u64, text: &str, now: Instant) {
         let rate = self.rate(done, now);
         let text = match text {
             "" => rate,
@@ -54,17 +54,17 @@ impl Progress {
     }
 
     /// Returns the rate per second of this run.
-    pub(super) fn rate(&self, done: u64, now: Instant) -> String {
+    pub(crate) fn rate(&self, done: u64, now: Instant) -> String {
         let seconds = now.duration_since(self.began).as_secs_f64().max(0.001);
         format!("{:.0}/s", done.saturating_sub(self.before) as f64 / seconds)
     }
 
     /// Prints a note.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| note(text));
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
