@@ -22,6 +22,7 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use url::Url;
 
+use crate::cli::output::print_line;
 use crate::cli::process::{ConfigOption, shutdown_signal};
 
 /// Maximum time for the connection.
@@ -64,7 +65,7 @@ pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
     let interrupted = shutdown_signal()?;
     tokio::select! {
         bytes = options.write() => {
-            println!("Wrote {} bytes to {}.", bytes?, options.file.display());
+            print_line!("Wrote {} bytes to {}.", bytes?, options.file.display());
             Ok(())
         }
         // The incomplete file is deleted when it is dropped.
@@ -75,6 +76,10 @@ pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
 impl BackupOptions {
     /// Writes the file. Returns its length.
     async fn write(&self) -> Result<u64, String> {
+        // Other programs write to standard output then, and no file would have that name.
+        if self.file.as_os_str() == "-" {
+            return Err("FILE must be a file: standard output is not supported".to_owned());
+        }
         let (url, token) = self.target()?;
         let name = self.file.display();
         if fs::symlink_metadata(&self.file).is_ok() {
@@ -108,6 +113,12 @@ impl BackupOptions {
     fn target(&self) -> Result<(Url, SecretString), String> {
         let config = match (&self.admin, &self.token_file) {
             (Some(_), Some(_)) => None,
+            (Some(_), None) if !self.config.is_given() => {
+                return Err("--admin needs the token: give --token-file, or --config with admin.token".to_owned());
+            }
+            (None, Some(_)) if !self.config.is_given() => {
+                return Err("--token-file needs the address: give --admin, or --config with admin.listen".to_owned());
+            }
             _ => Some(self.config.load()?),
         };
         let url = match (&self.admin, &config) {
@@ -134,10 +145,15 @@ impl BackupOptions {
 }
 
 fn parse(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host());
-    url.ok_or_else(|| "--admin must be http://HOST:PORT, the address of the admin port".to_owned())
+    let is_bare = |url: &Url| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        url.scheme() == "http" && url.has_host() && !has_user && !has_more
+    };
+    let url = Url::parse(text).ok().filter(is_bare);
+    url.ok_or_else(|| {
+        "--admin must be http://HOST:PORT, the address of the admin port, without a user, a path or a query".to_owned()
+    })
 }
 
 /// The address by which this machine reaches a listening address.
@@ -242,7 +258,16 @@ mod tests {
     #[test]
     fn the_address_is_a_url_without_tls() {
         assert!(parse("http://127.0.0.1:9464").is_ok());
-        for text in ["127.0.0.1:9464", "https://gate:9464", "http://"] {
+        for text in [
+            "127.0.0.1:9464",
+            "https://gate:9464",
+            "http://",
+            "http://user@gate:9464",
+            "http://:secret@gate:9464",
+            "http://gate:9464/admin",
+            "http://gate:9464/?x=1",
+            "http://gate:9464#x",
+        ] {
             assert!(parse(text).unwrap_err().contains("http://HOST:PORT"), "{text}");
         }
     }

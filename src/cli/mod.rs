@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
 pub(crate) mod open_files;
+pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod reconnect;
 pub(crate) mod serve;
