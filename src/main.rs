@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use leadgate::domain::characters::{self, TextForm};
+use leadgate::telemetry::log;
 
 use crate::cli::output::{self, print_line};
 use crate::cli::process::{CommandError, ConfigOption};
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(run(cli.command));
     runtime.shutdown_timeout(TASKS_TIMEOUT);
+    log::flush();
     let result = result.and_then(|()| output::error().map_or(Ok(()), |error| Err(error.into())));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -348,7 +348,7 @@ def cluster():
         graph("Reloads of files", "In 5 minutes.", [(f"sum by (instance, what, result) (increase(leadgate_reloads_total{{{JOB}}}[5m]))", "{{instance}} {{what}} {{result}}"), (f"leadgate_reload_failing{{{JOB}}}", "{{instance}} {{what}} fails now")], "short", 8),
         graph("Failures of the process", "Connections that could not be accepted, per second; and 1 while the keys of the token issuer cannot be fetched.", [(rate("leadgate_accept_failures_total", JOB), "{{instance}} accept"), (f"leadgate_token_keys_failing{{{JOB}}}", "{{instance}} token keys")], "short", 8),
         graph("Steering requests", "Requests under /admin in 5 minutes, by action and result. unknown: without the token, or for no such request.", [(f"sum by (action, result) (increase(leadgate_steering_requests_total{{{JOB}}}[5m]))", "{{action}} {{result}}")], "short", 12),
-        graph("Dropped spans", "Spans per second that were not exported. Absent while traces are off.", [(rate("leadgate_telemetry_dropped_total", JOB), "{{instance}} {{signal}}")], "short", 12),
+        graph("Dropped spans and log lines", "Per second: spans that were not exported (traces), and lines that were not written (logs).", [(rate("leadgate_telemetry_dropped_total", JOB), "{{instance}} {{signal}}")], "short", 12),
     ]
 
 

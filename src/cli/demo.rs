@@ -73,7 +73,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     );
     let config =
         Config::read("the settings of the demo", &settings, std::iter::empty()).map_err(|errors| errors.to_string())?;
-    log::start(&config.log);
+    log::start(&config.log).map_err(|error| format!("starting the thread of the log failed: {error}"))?;
 
     let stop = CancellationToken::new();
     let simulator = Simulator::new(chosen);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use leadgate::config::Config;
+use leadgate::telemetry::log;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -103,7 +104,10 @@ pub(crate) fn shutdown_signals(
             match sender.take() {
                 Some(sender) => drop(sender.send(())),
                 None if skip() => {}
-                None => std::process::exit(ABORTED),
+                None => {
+                    log::flush();
+                    std::process::exit(ABORTED)
+                }
             }
         }
     });

@@ -13,7 +13,7 @@ use crate::cli::process::{ConfigOption, bind, shutdown_signals};
 
 pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     let config = options.load()?;
-    log::start(&config.log);
+    log::start(&config.log).map_err(|error| format!("starting the thread of the log failed: {error}"))?;
     warn_of_few_optimizations();
     warn_of_ignored_proxies(&config);
     open_files::raise_limit(config.server.max_connections);

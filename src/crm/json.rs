@@ -68,10 +68,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 /// Reads a value, and repairs it if necessary. Raw control characters are repaired only on request. In a list they are reported,
 /// because the other records are returned in any case, and the damaged record should be corrected in LeadSquared.
 fn parse_repaired<T: DeserializeOwned>(text: &[u8], controls: bool) -> Result<T, String> {
-    let strict = parse_strictly(text);
-    match (&strict, repaired(text, controls)) {
-        (Err(_), Cow::Owned(repaired)) => parse_strictly(&repaired),
-        _ => strict,
+    // Almost every text is valid. Recording the path of each value would take as long as the rest.
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(value);
+    }
+    match repaired(text, controls) {
+        Cow::Owned(repaired) => parse_strictly(&repaired),
+        Cow::Borrowed(_) => parse_strictly(text),
     }
 }
 

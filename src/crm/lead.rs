@@ -1,10 +1,11 @@
 //! The endpoints that read or write single leads.
 
-use std::collections::BTreeMap;
+use std::fmt::{self, Formatter};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
@@ -245,7 +246,32 @@ impl Operation for GetLeadsByIds {
 }
 
 /// A lead in JSON. Values are texts or null. Other values are kept as raw JSON.
-type RawRow = BTreeMap<String, Box<RawValue>>;
+struct LeadRow(RawFields);
+
+impl<'de> Deserialize<'de> for LeadRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(LeadRowVisitor)
+    }
+}
+
+/// Reads the values without a copy of their JSON.
+struct LeadRowVisitor;
+
+impl<'de> Visitor<'de> for LeadRowVisitor {
+    type Value = LeadRow;
+
+    fn expecting(&self, text: &mut Formatter<'_>) -> fmt::Result {
+        text.write_str("a lead")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<LeadRow, A::Error> {
+        let mut row = RawFields::new();
+        while let Some((name, value)) = members.next_entry::<String, &'de RawValue>()? {
+            row.insert(name, cell(value));
+        }
+        Ok(LeadRow(row))
+    }
+}
 
 /// A list of leads.
 const LEADS: ListShape = ListShape {
@@ -260,8 +286,8 @@ pub(super) fn rows(response: &UpstreamResponse) -> Result<Listed<RawFields>> {
 }
 
 /// A lead in a list. A lead without an id is unreadable.
-fn identified(raw: RawRow) -> std::result::Result<Option<RawFields>, &'static str> {
-    with_id(row(raw))
+fn identified(LeadRow(row): LeadRow) -> std::result::Result<Option<RawFields>, &'static str> {
+    with_id(row)
 }
 
 /// The row, if it has the id of a lead.
@@ -272,10 +298,6 @@ pub(super) fn with_id(row: RawFields) -> std::result::Result<Option<RawFields>, 
     } else {
         Err(LEAD_ID)
     }
-}
-
-fn row(raw: RawRow) -> RawFields {
-    raw.into_iter().map(|(name, value)| (name, cell(&value))).collect()
 }
 
 /// One value of a lead.
@@ -476,7 +498,9 @@ fn column<'a>(row: &'a RawFields, name: &str) -> Option<&'a str> {
 
 /// The lead of a look-up. The response to a look-up without a match is an empty list.
 fn first(response: &UpstreamResponse, is_match: impl Fn(&RawFields) -> bool) -> Result<RawFields> {
-    let rows = response.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
+    let rows = response
+        .records(&LEADS)?
+        .read_alone(&LEADS, |LeadRow(row)| Ok(Some(row)));
     let damaged = rows.unreadable.into_iter().next();
     let found = rows.records.into_iter().find(is_match);
     found.ok_or_else(|| match damaged {

@@ -24,6 +24,7 @@ pub mod response;
 pub mod retry;
 pub mod search;
 pub mod share;
+mod to_end;
 pub mod user;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use keys::{KeyPairSource, KeySource, Keys, PairName};
 use last_check::LastCheck;
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
+use to_end::ToEnd;
 
 /// Maximum length of the query of a URL in bytes. A longer query would fail in each attempt, in the HTTP library or at
 /// LeadSquared. The lengths of fields are checked before, so that this maximum is not reached.
@@ -233,7 +235,7 @@ struct Shared {
     quota: Quota,
     metrics: Arc<Metrics>,
     tenant: String,
-    /// Requests in progress. They continue when their callers no longer wait.
+    /// Requests in progress whose callers no longer wait, and requests of several callers.
     exchanges: TaskTracker,
     clock: UpstreamClock,
     lease: TenantLease,
@@ -591,8 +593,7 @@ impl Client {
         result
     }
 
-    /// Sends one request. The exchange runs in its own task, so that the response is reported to the slot even if the caller no
-    /// longer waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
+    /// Sends one request. The exchange continues even if the caller no longer waits, so that the response is reported to the slot. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
     async fn send<O: Operation>(
         &self,
         context: &RequestContext,
@@ -608,19 +609,17 @@ impl Client {
         };
         *span = attempt_span(&context.trace, &request);
         let timeout = Instant::now() + self.shared.settings.timeout;
-        let exchange = self
-            .shared
-            .exchanges
-            .spawn(self.clone().exchange(id, request, permit, timeout));
-        let result = match O::SAFETY {
-            Safety::Repeatable => tokio::time::timeout_at(context.deadline, exchange).await,
+        let exchange = ToEnd::new(
+            self.clone().exchange(id, request, permit, timeout),
+            &self.shared.exchanges,
+        );
+        match O::SAFETY {
+            Safety::Repeatable => match tokio::time::timeout_at(context.deadline, exchange).await {
+                Ok(result) => result,
+                Err(_) => (Err(deadline_exceeded(UPSTREAM_RESPONSE)), Vec::new()),
+            },
             // The exchange ends at `timeout`.
-            Safety::Once => Ok(exchange.await),
-        };
-        match result {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => (Err(ErrorKind::Unavailable { sent: true }.into()), Vec::new()),
-            Err(_) => (Err(deadline_exceeded(UPSTREAM_RESPONSE)), Vec::new()),
+            Safety::Once => exchange.await,
         }
     }
 

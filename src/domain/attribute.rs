@@ -78,10 +78,28 @@ pub fn schema_name(name: &str) -> &str {
         .map_or(name, |standard| standard.schema_name)
 }
 
-/// Returns the field of the public contract that holds the attribute, if there is one.
-pub fn standard(schema_name: &str) -> Option<&'static StandardField> {
-    STANDARD.iter().find(|standard| standard.schema_name == schema_name)
+macro_rules! as_match {
+    (text: $($text:ident $text_schema:literal),*; flag: $($flag:ident $flag_schema:literal),*) => {
+        /// Returns the field of the public contract that holds the attribute, if there is one.
+        // A search of the table would compare each attribute of each lead with all names.
+        pub fn standard(schema_name: &str) -> Option<&'static StandardField> {
+            match schema_name {
+                $($text_schema => Some(&StandardField {
+                    name: stringify!($text),
+                    schema_name: $text_schema,
+                    kind: ValueKind::Text,
+                }),)*
+                $($flag_schema => Some(&StandardField {
+                    name: stringify!($flag),
+                    schema_name: $flag_schema,
+                    kind: ValueKind::Flag,
+                }),)*
+                _ => None,
+            }
+        }
+    };
 }
+standard_fields!(as_match);
 
 /// Returns the path of an attribute in a request: `lead.first_name` or `lead.custom["mx_KYC"]`.
 pub fn path(schema_name: &str) -> String {

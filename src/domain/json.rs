@@ -12,6 +12,11 @@ pub fn readable(json: &[u8]) -> Cow<'_, str> {
 
 /// Returns the text of a JSON string, or the JSON itself if it is not a string.
 pub fn string(json: &str) -> String {
+    let content = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    // Without escapes, the content is the text.
+    if let Some(text) = content.filter(|text| !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | 0..0x20))) {
+        return text.to_owned();
+    }
     serde_json::from_str(&without_lone_surrogates(json)).unwrap_or_else(|_| json.to_owned())
 }
 

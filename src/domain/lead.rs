@@ -469,12 +469,12 @@ impl Lead {
             updated: take("ModifiedOn").and_then(|text| time::read(&text)),
             attributes: BTreeMap::new(),
         };
-        for (name, text) in row {
-            let kind = kind_of(&name, catalog);
-            if let Some(value) = text.and_then(|text| Value::from_text(kind, text)) {
-                lead.attributes.insert(name, value);
-            }
-        }
+        let attribute = |(name, text): (String, Option<String>)| {
+            let text = text?;
+            let value = Value::from_text(kind_of(&name, catalog), text)?;
+            Some((name, value))
+        };
+        lead.attributes = row.into_iter().filter_map(attribute).collect();
         lead
     }
 }
@@ -512,10 +512,11 @@ fn matched_attribute(match_by: &str) -> &str {
 }
 
 fn kind_of(name: &str, catalog: Option<&Catalog>) -> ValueKind {
-    match (standard(name), catalog.and_then(|catalog| catalog.get(name))) {
-        (Some(standard), _) => standard.kind,
-        (None, Some(field)) => field.kind,
-        (None, None) => ValueKind::Text,
+    match standard(name) {
+        Some(standard) => standard.kind,
+        None => catalog
+            .and_then(|catalog| catalog.get(name))
+            .map_or(ValueKind::Text, |field| field.kind),
     }
 }
 

@@ -121,14 +121,16 @@ impl ReadMask {
 
     /// Removes the fields that are not included.
     pub fn apply(&self, row: &mut RawFields) {
-        row.retain(|name, _| self.includes(name));
+        if self.names.is_some() {
+            row.retain(|name, _| self.includes(name));
+        }
     }
 
     fn includes(&self, name: &str) -> bool {
-        let is_part = PARTS.iter().any(|(_, part)| *part == name);
         match &self.names {
             None => true,
             Some(names) => {
+                let is_part = PARTS.iter().any(|(_, part)| *part == name);
                 let is_custom = !is_part && standard(name).is_none();
                 let is_included = self.custom || (self.read_only && is_computed(name));
                 name == LEAD_ID || names.contains(name) || (is_custom && is_included)

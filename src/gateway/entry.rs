@@ -62,7 +62,8 @@ impl KnownLeads {
         if lead_id.is_empty() || all.is_empty() {
             return;
         }
-        for key in &all {
+        // Most reads show nothing new, and an insertion is slower than a look-up.
+        for key in all.iter().filter(|key| self.leads.get(*key).as_ref() != Some(&lead)) {
             self.leads.insert(key.clone(), lead.clone());
         }
         let known = self.contacts.get(&lead).unwrap_or_default();

@@ -226,7 +226,7 @@ impl Gateway {
             country_code: settings.default_country_code,
             requests: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
             known_leads: KnownLeads::new(),
-            reads: Reads::new(name, crm.metrics().clone(), tasks.clone(), lease.clone()),
+            reads: Reads::new(name, crm.metrics().clone(), lease.clone()),
             settings: settings.writes,
             batching: settings.batching,
             crm,

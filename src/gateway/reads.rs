@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture, WeakShared};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::cluster::TenantLease;
 use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE};
@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_millis(5);
 /// Maximum number of cached responses. A lead has about 10 KB.
 const MAX_CACHED: u64 = 10_000;
 
+/// The reads in progress, by what they read.
+type InFlightReads = HashMap<(LeadKey, ReadMask), InFlightRead>;
+
 /// The reads of one account. Clones share them.
 #[derive(Clone)]
 pub(super) struct Reads {
@@ -34,29 +37,23 @@ pub(super) struct Reads {
 struct Shared {
     tenant: String,
     metrics: Arc<Metrics>,
-    tasks: TaskTracker,
     lease: TenantLease,
     /// Whether an earlier owner may still write.
     is_suspended: AtomicBool,
-    in_flight_reads: Mutex<HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>>,
+    in_flight_reads: Mutex<InFlightReads>,
     /// The responses to reads by id, and to reads by any other key.
     cached: [moka::sync::Cache<LeadKey, CachedRead>; 2],
 }
 
-/// A read in progress. It runs in its own task until the last deadline of its waiters, and is cancelled when no waiter remains.
+/// A read in progress. Its waiters drive it, until the last of their deadlines. It is cancelled when no waiter remains.
 struct InFlightRead {
     criticality: Criticality,
-    waiters: Mutex<Waiters>,
-    cancelled: CancellationToken,
-    result: watch::Sender<Option<Result<Arc<RawFields>>>>,
+    /// The last deadline of the waiters.
+    deadline: Arc<Mutex<Instant>>,
+    result: WeakShared<ReadFuture>,
 }
 
-/// The waiters of an in-flight read.
-struct Waiters {
-    count: usize,
-    /// The last of their deadlines.
-    deadline: Instant,
-}
+type ReadFuture = BoxFuture<'static, Result<Arc<RawFields>>>;
 
 /// A cached response.
 #[derive(Clone)]
@@ -66,20 +63,19 @@ struct CachedRead {
     requested: Instant,
 }
 
-/// A waiter of an in-flight read.
-struct Waiter {
+/// The entry of an in-flight read. Its drop removes it, so that no other read joins one that has ended or was cancelled.
+struct InFlightEntry {
     shared: Arc<Shared>,
     name: (LeadKey, ReadMask),
-    in_flight: Arc<InFlightRead>,
+    deadline: Arc<Mutex<Instant>>,
 }
 
 impl Reads {
-    pub(super) fn new(tenant: &str, metrics: Arc<Metrics>, tasks: TaskTracker, lease: TenantLease) -> Self {
+    pub(super) fn new(tenant: &str, metrics: Arc<Metrics>, lease: TenantLease) -> Self {
         Self {
             shared: Arc::new(Shared {
                 tenant: tenant.to_owned(),
                 metrics,
-                tasks,
                 lease,
                 is_suspended: AtomicBool::new(false),
                 in_flight_reads: Mutex::default(),
@@ -99,7 +95,7 @@ impl Reads {
     ) -> Result<RawFields>
     where
         R: Fn(RequestContext) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<RawFields>> + Send,
+        F: Future<Output = Result<RawFields>> + Send + 'static,
     {
         if !self.shared.lease.is_valid(Instant::now()) || self.shared.is_suspended.load(Ordering::Relaxed) {
             return read(context.clone()).await;
@@ -116,21 +112,14 @@ impl Reads {
             ..context.clone()
         };
         loop {
-            let (waiter, is_first) = self.shared.join(context, &name, age.is_some(), read.clone());
-            let mut receiver = waiter.in_flight.result.subscribe();
-            let result = waiter_context
-                .wait(UPSTREAM_RESPONSE, receiver.wait_for(Option::is_some))
-                .await?;
-            let result = match result.as_deref() {
-                Ok(Some(result)) => result.clone(),
-                Ok(None) | Err(_) => Err(ErrorKind::ShuttingDown.into()),
-            };
+            let (read, is_first) = self.shared.join(context, &name, age.is_some(), read.clone());
+            let result = waiter_context.wait(UPSTREAM_RESPONSE, read).await?;
             match result {
                 Ok(row) => {
                     if !is_first {
                         self.shared.metrics.coalesced(&self.shared.tenant, "flight");
                     }
-                    return Ok(RawFields::clone(&row));
+                    return Ok(Arc::unwrap_or_clone(row));
                 }
                 // An error of the first waiter, such as its deadline, is not an error of this waiter.
                 Err(error) if !is_first && is_of_caller(&error) && Instant::now() < context.deadline => {}
@@ -165,8 +154,8 @@ impl Reads {
 }
 
 impl Shared {
-    fn in_flight_reads(&self) -> MutexGuard<'_, HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>> {
-        self.in_flight_reads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight_reads(&self) -> MutexGuard<'_, InFlightReads> {
+        lock(&self.in_flight_reads)
     }
 
     fn cache_of(&self, key: &LeadKey) -> &moka::sync::Cache<LeadKey, CachedRead> {
@@ -190,52 +179,53 @@ impl Shared {
         name: &(LeadKey, ReadMask),
         keep: bool,
         read: R,
-    ) -> (Waiter, bool)
+    ) -> (future::Shared<ReadFuture>, bool)
     where
         R: Fn(RequestContext) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<RawFields>> + Send,
+        F: Future<Output = Result<RawFields>> + Send + 'static,
     {
+        // If all its waiters end meanwhile, the read is cancelled here. Its drop needs the lock.
+        let in_progress;
         let mut in_flight_reads = self.in_flight_reads();
-        let waiter = |in_flight| Waiter {
+        if let Some(known) = in_flight_reads.get(name) {
+            in_progress = known.result.upgrade();
+            if let Some(read) = in_progress
+                .as_ref()
+                .filter(|_| known.criticality >= context.criticality)
+            {
+                let mut deadline = lock(&known.deadline);
+                *deadline = context.deadline.max(*deadline);
+                return (read.clone(), false);
+            }
+        }
+        let deadline = Arc::new(Mutex::new(context.deadline));
+        let entry = InFlightEntry {
             shared: self.clone(),
             name: name.clone(),
-            in_flight,
+            deadline: deadline.clone(),
         };
-        if let Some(in_flight) = in_flight_reads.get(name)
-            && in_flight.criticality >= context.criticality
-            && in_flight.add_waiter(context.deadline)
-        {
-            return (waiter(in_flight.clone()), false);
-        }
-        let in_flight = Arc::new(InFlightRead {
-            criticality: context.criticality,
-            waiters: Mutex::new(Waiters {
-                count: 1,
-                deadline: context.deadline,
-            }),
-            cancelled: CancellationToken::new(),
-            result: watch::Sender::new(None),
-        });
-        in_flight_reads.insert(name.clone(), in_flight.clone());
-        drop(in_flight_reads);
         let context = RequestContext {
-            cancelled: in_flight.cancelled.clone(),
+            // The caller may cancel before the other waiters.
+            cancelled: CancellationToken::new(),
             ..context.clone()
         };
-        let (shared, task_read, name) = (self.clone(), in_flight.clone(), name.clone());
-        self.tasks
-            .spawn(async move { shared.run(&task_read, context, name, keep, read).await });
-        (waiter(in_flight), true)
+        let criticality = context.criticality;
+        let read = entry.run(context, keep, read).boxed().shared();
+        // A read that was not polled has not ended.
+        let result = read.downgrade().unwrap_or_else(|| unreachable!());
+        let in_flight = InFlightRead {
+            criticality,
+            deadline,
+            result,
+        };
+        in_flight_reads.insert(name.clone(), in_flight);
+        (read, true)
     }
+}
 
-    async fn run<R, F>(
-        &self,
-        in_flight: &Arc<InFlightRead>,
-        mut context: RequestContext,
-        name: (LeadKey, ReadMask),
-        keep: bool,
-        read: R,
-    ) where
+impl InFlightEntry {
+    async fn run<R, F>(self, mut context: RequestContext, keep: bool, read: R) -> Result<Arc<RawFields>>
+    where
         R: Fn(RequestContext) -> F,
         F: Future<Output = Result<RawFields>>,
     {
@@ -243,67 +233,43 @@ impl Shared {
         let result = loop {
             match read(context.clone()).await {
                 // A later waiter may have more time.
-                Err(error) if is_timeout(&error) && in_flight.deadline() > context.deadline => {
-                    context.deadline = in_flight.deadline()
+                Err(error) if is_timeout(&error) && *lock(&self.deadline) > context.deadline => {
+                    context.deadline = *lock(&self.deadline);
                 }
                 result => break result.map(Arc::new),
             }
         };
-        let mut in_flight_reads = self.in_flight_reads();
-        let is_current = in_flight_reads
-            .get(&name)
-            .is_some_and(|current| Arc::ptr_eq(current, in_flight));
-        if is_current {
-            in_flight_reads.remove(&name);
-        }
-        if let (true, true, Ok(row)) = (is_current, keep, &result) {
-            let (key, mask) = name;
+        let mut in_flight_reads = self.shared.in_flight_reads();
+        if let (true, true, Ok(row)) = (self.remove(&mut in_flight_reads), keep, &result) {
+            let (key, mask) = self.name.clone();
             let row = row.clone();
-            self.cache_of(&key).insert(key, CachedRead { mask, row, requested });
+            let cache = self.shared.cache_of(&key);
+            cache.insert(key, CachedRead { mask, row, requested });
         }
         drop(in_flight_reads);
-        in_flight.result.send_replace(Some(result));
-    }
-}
-
-impl InFlightRead {
-    fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        result
     }
 
-    fn deadline(&self) -> Instant {
-        self.waiters().deadline
-    }
-
-    /// Adds a waiter. Returns `false` if the read was cancelled because no waiter remained.
-    fn add_waiter(&self, deadline: Instant) -> bool {
-        let mut waiters = self.waiters();
-        let is_alive = waiters.count > 0;
-        if is_alive {
-            waiters.count += 1;
-            waiters.deadline = waiters.deadline.max(deadline);
+    /// Removes the entry. Returns whether it was there: a write may have removed it, and another read may have its name.
+    fn remove(&self, in_flight_reads: &mut InFlightReads) -> bool {
+        let is_there = in_flight_reads
+            .get(&self.name)
+            .is_some_and(|known| Arc::ptr_eq(&known.deadline, &self.deadline));
+        if is_there {
+            in_flight_reads.remove(&self.name);
         }
-        is_alive
+        is_there
     }
 }
 
-impl Drop for Waiter {
+impl Drop for InFlightEntry {
     fn drop(&mut self) {
-        let mut waiters = self.in_flight.waiters();
-        waiters.count -= 1;
-        let is_last = waiters.count == 0;
-        drop(waiters);
-        if is_last {
-            self.in_flight.cancelled.cancel();
-            let mut in_flight_reads = self.shared.in_flight_reads();
-            if in_flight_reads
-                .get(&self.name)
-                .is_some_and(|current| Arc::ptr_eq(current, &self.in_flight))
-            {
-                in_flight_reads.remove(&self.name);
-            }
-        }
+        self.remove(&mut self.shared.in_flight_reads());
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the call might have succeeded with a later deadline.

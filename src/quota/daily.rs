@@ -75,9 +75,19 @@ impl Daily {
         }
     }
 
+    /// Whether [`Daily::change`] would return a change, unless another day has begun.
+    pub fn has_change(&self) -> bool {
+        self.is_over() != self.is_reported
+    }
+
+    fn is_over(&self) -> bool {
+        (self.limit > 0 && self.used >= self.limit) || self.closed.is_some()
+    }
+
     /// Returns the change since the last call of this function, for logs.
     pub fn change(&mut self, now: Timestamp) -> Option<DayChange> {
-        let is_over = self.remaining(now) == Some(0) || self.closed.is_some();
+        self.advance(now);
+        let is_over = self.is_over();
         if std::mem::replace(&mut self.is_reported, is_over) == is_over {
             return None;
         }
@@ -326,7 +336,9 @@ mod tests {
         };
         assert_eq!((daily.change(noon), daily.ends_in(noon)), (None, None));
         daily.save_usage(noon);
+        assert!(daily.has_change());
         assert_eq!(daily.change(noon), exhausted(false, 1));
+        assert!(!daily.has_change());
         assert_eq!(
             (daily.change(noon), daily.ends_in(noon)),
             (None, Some(Duration::from_secs(43_200)))

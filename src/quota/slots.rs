@@ -9,8 +9,7 @@
 //! `received - b + W <= sent' + f`. So the slot becomes free at `received - (f + b) + W`. Only the *sum* of both times,
 //! the minimum round trip, must be known. A call is charged its delay beyond the minimum.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,9 +30,9 @@ pub struct WindowSlots {
     disagreement: Duration,
     in_flight: usize,
     /// When the slots of ended calls become free. Past times are removed on the next access.
-    freeing: BinaryHeap<Reverse<Instant>>,
+    freeing: Times,
     /// Until when ended calls may be in one window with a new one.
-    lingering: BinaryHeap<Reverse<Instant>>,
+    lingering: Times,
 }
 
 /// How a call that held a slot ended.
@@ -68,8 +67,8 @@ impl WindowSlots {
             margin: cheap(per),
             disagreement: Duration::ZERO,
             in_flight: 0,
-            freeing: BinaryHeap::new(),
-            lingering: BinaryHeap::new(),
+            freeing: Times::default(),
+            lingering: Times::default(),
         }
     }
 
@@ -85,8 +84,8 @@ impl WindowSlots {
 
     /// Number of slots held now. After a [`WindowSlots::resize`] more may be held than there are.
     pub fn used(&mut self, now: Instant) -> usize {
-        forget(&mut self.freeing, now);
-        self.in_flight + self.freeing.len()
+        self.freeing.forget(now);
+        self.in_flight + self.freeing.0.len()
     }
 
     /// Number of calls that hold a slot and have not ended.
@@ -102,8 +101,8 @@ impl WindowSlots {
     /// Number of our calls that may be in one window with a call that is sent now, if the clocks of LeadSquared's
     /// machines differ by the maximum.
     pub fn neighbours(&mut self, now: Instant) -> usize {
-        forget(&mut self.lingering, now);
-        self.in_flight + self.lingering.len()
+        self.lingering.forget(now);
+        self.in_flight + self.lingering.0.len()
     }
 
     /// Takes a slot that [`WindowSlots::is_free`] has promised.
@@ -144,8 +143,8 @@ impl WindowSlots {
             }
         };
         let slack = slack.min(self.disagreement);
-        self.freeing.push(Reverse(exact - forgiven + slack + per));
-        self.lingering.push(Reverse(exact + self.disagreement + per));
+        self.freeing.add(exact - forgiven + slack + per);
+        self.lingering.add(exact + self.disagreement + per);
     }
 
     /// Changes the number of slots. Held slots stay held.
@@ -157,8 +156,8 @@ impl WindowSlots {
     /// free them earlier.
     pub fn set_per(&mut self, per: Duration) {
         let longer = per.saturating_sub(self.per);
-        for heap in [&mut self.freeing, &mut self.lingering] {
-            *heap = heap.drain().map(|Reverse(at)| Reverse(at + longer)).collect();
+        for times in [&mut self.freeing, &mut self.lingering] {
+            times.0.iter_mut().for_each(|at| *at += longer);
         }
         self.per = per;
     }
@@ -170,57 +169,76 @@ impl WindowSlots {
 
     /// Holds all slots until then, because an unknown process may have used them.
     pub fn fill(&mut self, until: Instant) {
-        let free = self.limit.saturating_sub(self.in_flight + self.freeing.len());
-        self.freeing.extend(std::iter::repeat_n(Reverse(until), free));
-        self.lingering.extend(std::iter::repeat_n(Reverse(until), free));
+        let free = self.limit.saturating_sub(self.in_flight + self.freeing.0.len());
+        for _ in 0..free {
+            self.hold(until);
+        }
     }
 
     /// When the slot of each ended call becomes free.
     pub fn free_at(&mut self, now: Instant) -> Vec<Instant> {
-        forget(&mut self.freeing, now);
-        self.freeing.iter().map(|Reverse(at)| *at).collect()
+        self.freeing.forget(now);
+        self.freeing.0.iter().copied().collect()
     }
 
     /// Holds a slot until then for a call of a previous process.
     pub fn hold(&mut self, until: Instant) {
-        self.freeing.push(Reverse(until));
-        self.lingering.push(Reverse(until));
+        self.freeing.add(until);
+        self.lingering.add(until);
     }
 
     /// When the next slot becomes free by time alone. `None` if one is free, or if calls in progress hold all slots.
     pub fn next_free(&mut self, now: Instant) -> Option<Instant> {
         let surplus = self.used(now).checked_sub(self.limit)?;
-        if surplus == 0 {
-            return self.freeing.peek().map(|Reverse(at)| *at);
-        }
-        let mut freeing: Vec<_> = self.freeing.iter().map(|Reverse(at)| *at).collect();
-        (surplus < freeing.len()).then(|| *freeing.select_nth_unstable(surplus).1)
+        self.freeing.0.get(surplus).copied()
     }
 
     /// Maximum time until a call with this number of calls ahead is sent, if each call is fast.
     pub fn predicted_wait(&mut self, now: Instant, ahead: usize) -> Duration {
         let used = self.used(now);
         let cycle = self.per + self.margin;
-        let mut waits = vec![Duration::ZERO; self.limit.saturating_sub(used)];
-        waits.extend(self.freeing.iter().map(|Reverse(at)| at.saturating_duration_since(now)));
-        waits.extend(std::iter::repeat_n(cycle, self.in_flight));
-        // After a resize more slots may be held than there are. The first of them become free unused.
-        let surplus = waits.len() - self.limit;
-        let turn = surplus + ahead % self.limit;
         let rounds = u32::try_from(ahead / self.limit).unwrap_or(u32::MAX);
-        let wait = *waits.select_nth_unstable(turn).1;
+        // After a resize more slots may be held than there are. The first of them become free unused.
+        let turn = used.saturating_sub(self.limit) + ahead % self.limit;
+        // In the order of their waits: the free slots, and those of ended calls and of calls in progress, which wait for a cycle.
+        let wait = match turn.checked_sub(self.limit.saturating_sub(used)) {
+            None => Duration::ZERO,
+            Some(held) => {
+                let before = self.freeing.0.partition_point(|at| *at < now + cycle);
+                let ended = match held {
+                    held if held < before => Some(held),
+                    held => held.checked_sub(self.in_flight).filter(|held| *held >= before),
+                };
+                ended.map_or(cycle, |ended| self.freeing.0[ended].saturating_duration_since(now))
+            }
+        };
         wait.saturating_add(cycle.saturating_mul(rounds))
     }
 }
 
-fn forget(heap: &mut BinaryHeap<Reverse<Instant>>, now: Instant) {
-    while heap.peek().is_some_and(|Reverse(at)| *at <= now) {
-        heap.pop();
+/// Times in ascending order.
+#[derive(Debug, Default)]
+struct Times(VecDeque<Instant>);
+
+impl Times {
+    /// Adds a time. Most times are later than almost all others.
+    fn add(&mut self, at: Instant) {
+        let later = self.0.iter().rev().take_while(|other| **other > at).count();
+        self.0.insert(self.0.len() - later, at);
+    }
+
+    /// Removes the times that have passed.
+    fn forget(&mut self, now: Instant) {
+        while self.0.front().is_some_and(|at| *at <= now) {
+            self.0.pop_front();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -473,6 +491,30 @@ mod tests {
                 (end, Some(sent + FORWARD + micros(there) + clock), responded(sent, micros(there + back), ms(0)))
             });
             prop_assert!(fullest_window(&stamps) <= limit as usize);
+        }
+
+        /// The predicted wait is the one of the slot that is next in turn, in a list of all slots.
+        #[test]
+        fn the_predicted_wait_is_that_of_the_slot_in_turn(
+            limits in (1_u32..6, 1_u32..6),
+            ended in prop::collection::vec(0_u64..3_000, 0..8),
+            in_flight in 0_usize..8,
+            passed in 0_u64..1_500,
+            ahead in 0_usize..20,
+        ) {
+            let mut slots = WindowSlots::new(limits.0, W);
+            let start = Instant::now();
+            ended.iter().for_each(|after| slots.hold(start + ms(*after)));
+            (0..in_flight).for_each(|_| slots.take());
+            slots.resize(limits.1);
+            let (now, cycle, limit) = (start + ms(passed), W + cheap(W), limits.1 as usize);
+            let held = ended.iter().map(|after| ms(*after).saturating_sub(ms(passed))).filter(|wait| !wait.is_zero());
+            let mut waits: Vec<Duration> = held.chain(std::iter::repeat_n(cycle, in_flight)).collect();
+            waits.resize(waits.len().max(limit), Duration::ZERO);
+            waits.sort_unstable();
+            let rounds = u32::try_from(ahead / limit).unwrap();
+            let expected = waits[waits.len() - limit + ahead % limit] + cycle * rounds;
+            prop_assert_eq!(slots.predicted_wait(now, ahead), expected);
         }
 
         /// Fast calls that arrive together wait no longer than predicted, and not much less.

@@ -1,5 +1,6 @@
 //! Logs: one line per RPC, and one per attempt of a call. No line contains keys or personal data.
 
+use std::io;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload;
+
+use super::json_line::JsonLine;
+use super::log_writer::LogWriter;
+
+/// Maximum time for the last lines of a process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The directives of libraries whose warnings clients can cause. Directives of `log.filter` for the same targets replace them.
 /// The lines of steering requests are always written, because they show each change of the filter.
@@ -54,6 +61,7 @@ impl LogSettings {
 static LOG: OnceLock<RunningLog> = OnceLock::new();
 
 struct RunningLog {
+    writer: LogWriter,
     /// `log.filter`.
     setting: String,
     replace: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
@@ -68,18 +76,18 @@ pub enum FilterError {
     NoLog,
 }
 
-/// Starts logging to standard error. A second start in the same process has no effect.
-pub fn start(settings: &LogSettings) {
+/// Starts logging to standard error. A second start in the same process has no effect. Fails if the system has no thread for it.
+pub fn start(settings: &LogSettings) -> io::Result<()> {
     let filter = env_filter(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    let writer = LogWriter::start(io::stderr())?;
+    let log = tracing_subscriber::fmt()
+        .with_writer(writer.clone())
+        .log_internal_errors(false);
     // Only tests start it twice.
     let (replace, started) = match settings.format {
         LogFormat::Json => {
             let log = log
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
+                .event_format(JsonLine)
                 .with_env_filter(filter)
                 .with_filter_reloading();
             (replacing(log.reload_handle()), log.try_init())
@@ -91,8 +99,25 @@ pub fn start(settings: &LogSettings) {
     };
     if started.is_ok() {
         let setting = settings.filter.clone();
-        let _ = LOG.set(RunningLog { setting, replace });
+        let _ = LOG.set(RunningLog {
+            writer,
+            setting,
+            replace,
+        });
     }
+    Ok(())
+}
+
+/// Waits until all lines are written, at the end of the process.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.writer.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// Number of lines that were not written, because standard error failed or was not read in time.
+pub fn dropped_lines() -> u64 {
+    LOG.get().map_or(0, |log| log.writer.dropped())
 }
 
 fn replacing<S: 'static>(

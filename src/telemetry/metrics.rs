@@ -21,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
+use super::log;
 use super::recent::{Recent, RecentRequest};
 
 use description::LabelSet;
@@ -224,7 +225,7 @@ labels! {
                                 such as of a damaged row",
     }
     PoolLabels { state: &'static str = "`used`, `idle`" }
-    SignalLabels { signal: &'static str = "`traces`" }
+    SignalLabels { signal: &'static str = "`traces`, `logs`" }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -393,8 +394,8 @@ metrics! {
     audit_lines: Family<AuditLabels, Counter> = "audit_lines",
         "Lines of the audit, by outcome; 0 without an audit";
     telemetry_dropped: Family<SignalLabels, Counter> = "telemetry_dropped",
-        "Spans that were not exported, by signal"
-        absent "while traces are off";
+        "Spans that were not exported and log lines that were not written, by signal"
+        absent "of `traces` while traces are off";
 }
 
 /// One finished RPC.
@@ -963,6 +964,9 @@ impl Metrics {
         for (tenant, state) in tenants {
             self.set_state(&self.tenant(tenant), &state);
         }
+        let lines = self.telemetry_dropped.get_or_create(&SignalLabels { signal: "logs" });
+        lines.inc_by(log::dropped_lines().saturating_sub(lines.get()));
+        drop(lines);
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,

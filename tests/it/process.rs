@@ -89,6 +89,17 @@ async fn serve_with(options: Options, server: &str) -> Served {
 
 /// The same with further settings and environment variables.
 pub async fn serve_in(options: Options, server: &str, further: &str, environment: &[(&str, &str)]) -> Served {
+    serve_logging_to(None, options, server, further, environment).await
+}
+
+/// The same with another output of the log. `None`: a file.
+async fn serve_logging_to(
+    log: Option<Stdio>,
+    options: Options,
+    server: &str,
+    further: &str,
+    environment: &[(&str, &str)],
+) -> Served {
     let upstream = listen().await;
     let address = listen().await.local_addr().unwrap().to_string();
     let text = format!(
@@ -99,8 +110,8 @@ pub async fn serve_in(options: Options, server: &str, further: &str, environment
     let simulator = Simulator::new(options);
     let stop = CancellationToken::new();
     tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
-    // Into a file, because a full pipe would block the process.
-    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let file = std::fs::File::create(folder.path().join("log")).unwrap();
+    let log = log.unwrap_or_else(|| file.into());
     let child = leadgate()
         .args(["serve", "--config", &path])
         .envs(environment.iter().copied())
@@ -172,6 +183,33 @@ async fn a_second_signal_ends_the_shutdown_delay_and_the_process_stops_in_order(
         succeeded && log.contains("stop-accepting") && log.contains("stopped"),
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn rpcs_and_the_shutdown_do_not_wait_for_the_output_of_the_log() {
+    // The lines of these RPCs are much longer than the buffer of a pipe.
+    const RPCS: usize = 300;
+    for is_closed in [true, false] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let reader = (!is_closed).then_some(reader);
+        let filter = "[log]\nfilter = \"debug\"\n";
+        let served = serve_logging_to(Some(writer.into()), Options::default(), "", filter, &[]).await;
+        let mut leads = LeadServiceClient::connect(format!("http://{}", served.address))
+            .await
+            .unwrap();
+        for _ in 0..RPCS {
+            let request = pb::GetLeadRequest {
+                key: Some(by_id("no id")),
+                ..Default::default()
+            };
+            let error = leads.get_lead(request).await.unwrap_err();
+            assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+        }
+        drop(leads);
+        let (succeeded, _) = served.terminate().await;
+        assert!(succeeded, "the output is closed: {is_closed}");
+        drop(reader);
+    }
 }
 
 #[tokio::test]
@@ -723,8 +761,17 @@ async fn the_limit_of_open_files_is_raised_and_a_low_one_is_logged() {
         let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
         let values: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
         assert_eq!(values, [hard.to_string(), hard.to_string()]);
+        let written = || std::fs::read_to_string(&log).unwrap();
+        // The line is written before this one.
+        while !written().contains(r#""message":"serving""#) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         child.kill().await.unwrap();
-        let log = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(log.contains("limit of open files too low"), is_low, "{log}");
+        assert_eq!(
+            written().contains("limit of open files too low"),
+            is_low,
+            "{}",
+            written()
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::harness::{World, by_id, concurrently, lead, seen};
 use crate::share::ShareFixture;
 
 /// Metrics that the gateways of this test do not have. Their descriptions decide.
-const ABSENT: [&str; 11] = [
+const ABSENT: [&str; 10] = [
     // With several replicas only.
     "leadgate_cluster_moves_total",
     "leadgate_cluster_owner",
@@ -25,8 +25,6 @@ const ABSENT: [&str; 11] = [
     "leadgate_forwarding_duration_seconds",
     // With PostgreSQL only.
     "leadgate_store_connections",
-    // With traces only.
-    "leadgate_telemetry_dropped_total",
     // Rare.
     "leadgate_batch_bisections_total",
     "leadgate_caller_waiting",

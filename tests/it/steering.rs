@@ -288,6 +288,12 @@ async fn each_steering_request_is_in_the_log_also_if_it_switches_the_log_off() {
         json["message"].as_str().unwrap().contains("error, warn, info"),
         "{json}"
     );
+    // The log is written by a thread of its own, in order.
+    let count = |message: &str| messages(&log(), message).len();
+    until("the line of the failed request", async || {
+        count("steering request failed") == 1
+    })
+    .await;
     let all = log();
     let values: Vec<_> = messages(&all, "value changes until the process ends")
         .iter()
@@ -313,6 +319,7 @@ async fn each_steering_request_is_in_the_log_also_if_it_switches_the_log_off() {
     for _ in 0..COUNT {
         assert_eq!(steer(process.admin, "POST", "nothing", "").await.0, 404);
     }
+    until("the lines", async || count("steering request failed") == COUNT + 1).await;
     let failed = messages(&log(), "steering request failed");
     let unknown = failed
         .iter()
@@ -320,7 +327,7 @@ async fn each_steering_request_is_in_the_log_also_if_it_switches_the_log_off() {
     assert_eq!(unknown.count(), COUNT);
     let audited = std::fs::read_to_string(&file).unwrap();
     assert_eq!(audited.matches("\"method\":\"unknown\"").count(), COUNT);
-    assert_eq!(messages(&log(), "steering request refused").len(), 0);
+    assert_eq!(count("steering request refused"), 0);
 
     // The token beside another value.
     let twice = reqwest::Client::new()
@@ -328,8 +335,11 @@ async fn each_steering_request_is_in_the_log_also_if_it_switches_the_log_off() {
         .header("authorization", format!("Bearer {TOKEN}"))
         .header("authorization", "Bearer other");
     assert_eq!(twice.send().await.unwrap().status(), 401);
+    until("the line of the refused request", async || {
+        count("steering request refused") == 1
+    })
+    .await;
     let refused = messages(&log(), "steering request refused");
-    assert_eq!(refused.len(), 1);
     assert_eq!(
         (&refused[0]["peer"], &refused[0]["code"]),
         (&json!("127.0.0.1"), &json!("TOKEN_INVALID"))

@@ -59,7 +59,7 @@ pub struct Quota {
 
 struct SharedScheduler {
     scheduler: Mutex<Scheduler>,
-    /// Notified when the state has changed, so that the waking task looks at it.
+    /// Notified when slots are to be granted earlier than the task `wake` expects.
     changed: Notify,
     /// Whether an operator has paused the tenant. Changes under the lock of the scheduler.
     is_paused: watch::Sender<bool>,
@@ -73,6 +73,8 @@ struct Scheduler {
     full_retries: [Vec<Instant>; 2],
     /// When the next call of each lane is due.
     lanes_due: [Option<Instant>; Lane::ALL.len()],
+    /// When the task `wake` looks at the state if it is not notified. `None`: only when it is notified.
+    wakes_at: Option<Instant>,
     /// The lease of the tenant. No slot is granted while it is not valid.
     lease: TenantLease,
     /// Why no more slots are granted.
@@ -133,6 +135,7 @@ impl Quota {
                 }),
                 full_retries: Default::default(),
                 lanes_due: Default::default(),
+                wakes_at: None,
                 lease: lease.clone(),
                 closed: None,
                 is_paused: false,
@@ -216,7 +219,7 @@ impl Quota {
             let mut scheduler = self.shared.lock();
             let now = Instant::now();
             let waiting = scheduler.enter(context, request, receipt, now)?;
-            scheduler.grant_all(&self.shared, now);
+            self.shared.grant_all(&mut scheduler, now);
             // Not for each call, since it takes time under the lock.
             if span.is_recorded() {
                 let wait = scheduler.wait_of(waiting.0, now);
@@ -237,7 +240,6 @@ impl Quota {
             }
             waiting
         };
-        self.shared.changed.notify_one();
         let _queued = QueuedCall {
             shared: &self.shared,
             id,
@@ -369,10 +371,19 @@ impl SharedScheduler {
     fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Scheduler) -> T) -> T {
         let mut scheduler = self.lock();
         let changed = change(&mut scheduler);
-        scheduler.grant_all(self, Instant::now());
-        drop(scheduler);
-        self.changed.notify_one();
+        self.grant_all(&mut scheduler, Instant::now());
         changed
+    }
+
+    /// Grants all slots that can be granted now. Notifies the task `wake` if slots are to be granted before it wakes, or if it has to log
+    /// the end of the day.
+    fn grant_all(self: &Arc<Self>, scheduler: &mut Scheduler, now: Instant) {
+        scheduler.grant_all(self, now);
+        let next = scheduler.next_wake(now);
+        let is_earlier = next.is_some_and(|next| scheduler.wakes_at.is_none_or(|wakes_at| next < wakes_at));
+        if is_earlier || scheduler.capacity.daily.has_change() {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -436,7 +447,8 @@ async fn wake(shared: Arc<SharedScheduler>, tenant: String, lease: TenantLease, 
             let (daily, at) = (&mut scheduler.capacity.daily, clock::now());
             let change = daily.change(at);
             let day_ends = daily.ends_in(at).map(|wait| now + wait.max(MIN_DAY_WAIT));
-            (scheduler.next_wake(now).into_iter().chain(day_ends).min(), change)
+            scheduler.wakes_at = scheduler.next_wake(now).into_iter().chain(day_ends).min();
+            (scheduler.wakes_at, change)
         };
         if let Some(change) = day_change {
             log_day(&tenant, change);
