@@ -350,8 +350,9 @@ mod tests {
         );
 
         let mut daily = Daily::new(0, TimeZone::UTC);
+        daily.save_usage(noon);
         daily.close(noon);
-        assert_eq!(daily.change(noon), exhausted(true, 0));
+        assert_eq!(daily.change(noon), exhausted(true, 1));
         // A probe that is refused again.
         daily.save_usage(noon);
         daily.close(noon);

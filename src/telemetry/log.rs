@@ -182,17 +182,26 @@ impl NewFilter {
 
 /// Returns the filter of these directives, after those of [`LIBRARIES`]. Fails with the reason.
 fn env_filter(directives: &str) -> Result<EnvFilter, String> {
-    // Without any directive, only errors are logged.
-    let directives = if directives.is_empty() { "error" } else { directives };
-    for directive in directives.split(',').filter(|directive| !directive.is_empty()) {
-        // Any other word would be a target, without which all other lines are dropped.
-        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        if !LEVELS.iter().any(|name| name.eq_ignore_ascii_case(level.trim())) {
+    let given: Vec<&str> = directives
+        .split(',')
+        .map(str::trim)
+        .filter(|directive| !directive.is_empty())
+        .collect();
+    for directive in &given {
+        // Any other word would be a target, and all lines of other targets would be dropped.
+        let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
+        if !LEVELS.iter().any(|name| name.eq_ignore_ascii_case(level)) {
             let directive: String = directive.chars().take(MAX_DIRECTIVE).collect();
             let levels = LEVELS.join(", ");
             return Err(format!("{directive:?} must be a level ({levels}) or TARGET=LEVEL"));
         }
     }
+    // Without any directive, only errors are logged.
+    let directives = if given.is_empty() {
+        "error".to_owned()
+    } else {
+        given.join(",")
+    };
     EnvFilter::try_new(format!("{LIBRARIES},{directives}")).map_err(|error| error.to_string())
 }
 

@@ -536,7 +536,7 @@ async fn the_log_tells_of_requests_that_reach_no_service() {
         "{log}"
     );
     assert_eq!(
-        lines(&["leadgate::rpc", "\"method\":\"/nothing\"", "INVALID_ARGUMENT"]),
+        lines(&["leadgate::rpc", "\"method\":\"unknown\"", "INVALID_ARGUMENT"]),
         1,
         "{log}"
     );
@@ -630,7 +630,7 @@ async fn the_end_of_the_day_and_rejected_keys_have_a_line_at_their_start_and_at_
     served
         .simulator
         .add_fault(leadgate_simulator::Fault::new(
-            "Leads.RetrieveByIds",
+            "Leads/Retrieve/ByIds",
             leadgate_simulator::FaultKind::RefuseDaily,
         ))
         .unwrap();
@@ -684,8 +684,8 @@ async fn a_failing_standard_output_is_no_panic() {
         &["caller", "new", "checkout"],
     ] {
         for (output, is_error) in broken_outputs() {
-            let output = leadgate().args(arguments).stdout(output).output().await.unwrap();
-            let said = Said::from(output);
+            let child = leadgate().args(arguments).stdout(output).spawn().unwrap();
+            let said = Said::from(child.wait_with_output().await.unwrap());
             assert_eq!(said.code, Some(i32::from(is_error)), "{arguments:?} {said:?}");
             let has_error = said.err.contains("leadgate: writing to standard output failed: ");
             assert_eq!(has_error, is_error, "{arguments:?} {said:?}");
