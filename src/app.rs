@@ -590,6 +590,8 @@ impl Maintenance {
                 effective: quota.calls.effective,
                 own_refusals: quota.calls.refused.own + quota.bulk.refused.own,
                 foreign_refusals: quota.calls.refused.foreign + quota.bulk.refused.foreign,
+                is_calls_full: quota.use_of_calls().is_full(),
+                is_bulk_full: quota.use_of_bulk().is_full(),
             };
             self.metrics.recent().sample(name, sample);
         }

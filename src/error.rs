@@ -370,6 +370,9 @@ impl Recovery {
     }
 }
 
+/// The names of causes that are problems of the own network or settings, and not of LeadSquared.
+pub const OWN_CAUSES: [&str; 4] = ["certificate", "dns", "private-address", "proxy"];
+
 /// Why there was no response from LeadSquared. The texts are for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
@@ -464,6 +467,11 @@ impl Cause {
             Self::Proxy => "proxy",
             Self::Other => "other",
         }
+    }
+
+    /// Whether the cause is a problem of the own network or settings.
+    pub fn is_own(self) -> bool {
+        OWN_CAUSES.contains(&self.name())
     }
 }
 

@@ -436,6 +436,11 @@ impl Client {
         Some(format!("{}: {cause}", self.shared.address(cause)))
     }
 
+    /// The cause of [`Client::outage`].
+    pub fn outage_cause(&self) -> Option<Cause> {
+        self.shared.outage.current()
+    }
+
     /// Whether LeadSquared rejected the keys in use, and has accepted no call since.
     pub fn credentials_rejected(&self) -> bool {
         self.shared.credentials_rejected.load(Ordering::Relaxed)

@@ -43,10 +43,10 @@ use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::usage::QuotaUsage;
 use crate::domain::user::{self, Roster, User};
-use crate::error::{Error, ErrorKind, Recovery, Result, Violation};
+use crate::error::{Cause, Error, ErrorKind, Recovery, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{BatchSizes, Lane};
-pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot};
+pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot, WindowUse};
 use crate::quota::{CallerQuotas, QuotaLimits};
 pub use crate::sharing;
 use crate::sharing::Sharing;
@@ -323,6 +323,11 @@ impl Gateway {
     /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.
     pub fn outage(&self) -> Option<String> {
         self.crm.outage()
+    }
+
+    /// The cause of [`Gateway::outage`].
+    pub fn outage_cause(&self) -> Option<Cause> {
+        self.crm.outage_cause()
     }
 
     /// Whether LeadSquared rejected the keys, and has accepted no call since.

@@ -10,6 +10,7 @@ use super::client_certificate::ClientCertificate;
 use super::metadata;
 use super::rpc_log::RpcLog;
 use crate::clock;
+use crate::domain::pause::Pause;
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, Authenticator, Caller, Identification};
@@ -173,6 +174,11 @@ impl AccessControl {
         }
         let tenant = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
         Ok(Some(tenant.clone()))
+    }
+
+    /// The pause of a tenant. `None`: it is not paused.
+    pub(super) fn pause_of(&self, tenant: &Tenant) -> Option<Pause> {
+        self.tenants.pauses().of(tenant.name())
     }
 
     /// Whether there is a tenant with that name.

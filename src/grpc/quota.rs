@@ -7,8 +7,9 @@ use tonic::Request;
 use super::response_stream::ResponseStream;
 use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StreamResult};
 use super::{convert, pb};
+use crate::domain::pause::Pause;
 use crate::error::{Error, Result};
-use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Gateway, WindowSnapshot};
 use crate::tenant::Tenant;
 
 /// The default and the range of the interval of WatchQuota.
@@ -26,21 +27,23 @@ impl pb::quota_service_server::QuotaService for QuotaHandlers {
     type WatchQuotaStream = ResponseStream<pb::WatchQuotaResponse>;
 
     async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> RpcResult<pb::GetQuotaResponse> {
+        let access = &self.server.access;
         let handler = |rpc: Rpc<pb::GetQuotaRequest>, _| async move {
             Ok(pb::GetQuotaResponse {
-                quota: Some(quota(&rpc.gateway.quota(), &rpc.tenant)),
+                quota: Some(quota(&rpc.gateway, &rpc.tenant, access.pause_of(&rpc.tenant))),
             })
         };
         self.server.respond(request, handler).await
     }
 
     async fn watch_quota(&self, request: Request<pb::WatchQuotaRequest>) -> StreamResult<pb::WatchQuotaResponse> {
+        let access = self.server.access.clone();
         let handler = |rpc: Rpc<pb::WatchQuotaRequest>, responder: ResponseSender<pb::WatchQuotaResponse>| async move {
             let mut ticks = tokio::time::interval(interval(rpc.message.interval)?);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let quota = Some(quota(&rpc.gateway.quota(), &rpc.tenant));
+                let quota = Some(quota(&rpc.gateway, &rpc.tenant, access.pause_of(&rpc.tenant)));
                 responder.send(pb::WatchQuotaResponse { quota }).await?;
             }
         };
@@ -56,7 +59,8 @@ fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 
-fn quota(state: &QuotaSnapshot, tenant: &Tenant) -> pb::Quota {
+fn quota(gateway: &Gateway, tenant: &Tenant, pause: Option<Pause>) -> pb::Quota {
+    let state = gateway.quota();
     let membership = tenant.membership();
     // The RPC is executed here, so this replica owns the tenant.
     let lease = membership.and(tenant.last_move()).filter(|last| last.is_acquisition);
@@ -97,6 +101,14 @@ fn quota(state: &QuotaSnapshot, tenant: &Tenant) -> pb::Quota {
         epoch: lease.map_or(0, |lease| lease.epoch),
         owned_since: lease.map(|lease| convert::timestamp(lease.moved.at)),
         last_move_reason: lease.map_or(String::new(), |lease| lease.moved.reason.name().to_owned()),
+        pause: pause.map(|pause| pb::QuotaPause {
+            since: Some(convert::timestamp(pause.since)),
+            reason: pause.reason,
+        }),
+        credentials_rejected: gateway.credentials_rejected(),
+        outage_cause: gateway
+            .outage_cause()
+            .map_or(String::new(), |cause| cause.name().to_owned()),
     }
 }
 
@@ -124,6 +136,7 @@ fn window(state: &WindowSnapshot) -> pb::QuotaWindow {
         own_refusals: saturated(state.refused.own),
         foreign_refusals: saturated(state.refused.foreign),
         holds: saturated(state.holds),
+        reserve: i32::try_from(state.reserve).unwrap_or(i32::MAX),
     }
 }
 

@@ -285,6 +285,8 @@ pub(super) struct RpcLogLine {
     /// The address of the client. It is logged if the caller is not known.
     peer: IpAddr,
     outlets: Arc<RpcLogOutlets>,
+    /// Whether a response has begun.
+    has_responded: bool,
     ended: bool,
 }
 
@@ -307,6 +309,7 @@ impl RpcLogLine {
             log: log.clone(),
             peer,
             outlets: outlets.clone(),
+            has_responded: false,
             ended: false,
         }
     }
@@ -343,8 +346,10 @@ impl RpcLogLine {
                 count => suppressed = count,
             }
         }
-        if code != Code::Ok && !is_debug {
-            self.outlets.metrics.recent().error(RecentError {
+        // A caller that needs no more of a response, such as that of a stream, ends it.
+        let is_ended_by_caller = code == Code::Cancelled && self.has_responded;
+        if code != Code::Ok && !is_debug && !is_ended_by_caller {
+            self.outlets.metrics.rpc_failed(RecentError {
                 at: clock::now(),
                 method: method.into(),
                 tenant: facts.tenant.get().map(|name| name.as_str().into()),
@@ -416,6 +421,7 @@ where
         status::fit(response.headers_mut());
         return response;
     }
+    line.has_responded = true;
     response.map(|body| {
         Body::new(body.map_frame(move |mut frame| {
             if let Some(trailers) = frame.trailers_mut() {

@@ -19,6 +19,9 @@ const RECOVERY: f64 = 9.5;
 /// Exponent of the clean windows by which the effective limit rises: slowly at first, and most of the way in the last
 /// windows.
 const STEEPNESS: i32 = 5;
+/// After a time without a foreign refusal, the whole limit is used again, whatever the number of calls: this many times the clean
+/// windows of a recovery. An account with few calls has few clean windows.
+const QUIET: f64 = 4.0;
 /// With fewer accepted calls between two foreign refusals, others use the account steadily.
 const SELDOM: u32 = 50;
 /// While others use the account steadily, a clean window counts by its calls. It counts as a whole window from this
@@ -41,6 +44,8 @@ pub struct Controller {
     effective: f64,
     /// The effective limit at the last foreign refusal.
     refused_at: f64,
+    /// When that was. After a change of the owner with a lower effective limit: when this owner began.
+    last_refused: Option<Instant>,
     /// Clean windows since then.
     clean: f64,
     /// Accepted calls since then.
@@ -74,6 +79,7 @@ impl Controller {
             reserve,
             effective: 0.0,
             refused_at: 0.0,
+            last_refused: None,
             clean: 0.0,
             accepted: SELDOM,
             is_steady: false,
@@ -115,6 +121,7 @@ impl Controller {
         };
         self.effective = before.effective.map_or(ceiling, clamped);
         self.refused_at = clamped(before.refused_at);
+        self.last_refused = before.effective.map(|_| now);
         self.clean = if before.clean.is_finite() {
             before.clean.max(0.0)
         } else {
@@ -133,6 +140,16 @@ impl Controller {
     /// Number of calls in a window that leadgate uses.
     pub fn effective(&self) -> u32 {
         self.effective as u32
+    }
+
+    /// Number of calls in a window that are kept for other users of the account.
+    pub fn reserve(&self) -> u32 {
+        self.reserve
+    }
+
+    /// When the last foreign refusal was.
+    pub fn last_foreign_refusal(&self) -> Option<Instant> {
+        self.last_refused.filter(|_| self.refused.foreign > 0)
     }
 
     /// Maximum charge for the delay of a usual call.
@@ -193,6 +210,17 @@ impl Controller {
         self.effective = self.effective.max(self.recovered()).min(self.ceiling());
     }
 
+    /// Uses the whole limit again after a long time without a foreign refusal. Returns whether the effective limit has changed.
+    pub fn recover(&mut self, now: Instant) -> bool {
+        let quiet = self.limit.per.mul_f64(QUIET * self.recovery());
+        let is_quiet = self.last_refused.is_some_and(|at| now >= at + quiet);
+        let changes = is_quiet && self.effective < self.ceiling();
+        if changes {
+            self.effective = self.ceiling();
+        }
+        changes
+    }
+
     /// A call was refused. `ours`: whether our own calls explain it.
     pub fn refused(&mut self, sent: Instant, now: Instant, ours: bool) {
         if ours {
@@ -214,6 +242,7 @@ impl Controller {
                 self.is_steady = self.accepted < SELDOM;
             }
             (self.accepted, self.clean) = (0, 0.0);
+            self.last_refused = Some(now);
             self.refused_at = self.effective;
             self.effective -= (self.effective - self.floor()) * CUT;
             if f64::from(self.effective()) <= self.floor() {
@@ -260,13 +289,17 @@ impl Controller {
         if range <= 0.0 {
             return self.ceiling();
         }
-        let windows = match self.is_steady {
-            true => RECOVERY * (WHOLE / f64::from(self.limit.calls)).max(1.0),
-            false => RECOVERY,
-        };
         let taken = (self.refused_at - self.floor()) * CUT / range;
         let back_at = taken.powf(1.0 / f64::from(STEEPNESS));
-        self.refused_at + range * (self.clean / windows - back_at).powi(STEEPNESS)
+        self.refused_at + range * (self.clean / self.recovery() - back_at).powi(STEEPNESS)
+    }
+
+    /// The number of clean windows in which the effective limit rises from its floor to its ceiling.
+    fn recovery(&self) -> f64 {
+        match self.is_steady {
+            true => RECOVERY * (WHOLE / f64::from(self.limit.calls)).max(1.0),
+            false => RECOVERY,
+        }
     }
 
     fn is_news(&self, sent: Instant) -> bool {
@@ -405,6 +438,55 @@ mod tests {
         (0..SELDOM).for_each(|_| controller.accepted(now));
         refuse(&mut controller, &mut now, 1, false);
         assert!(recover(&mut controller, now) < 9.0);
+    }
+
+    #[test]
+    fn a_quiet_time_restores_the_whole_limit_without_calls() {
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 1000, false);
+        assert_eq!(
+            (controller.effective(), controller.last_foreign_refusal()),
+            (5, Some(now))
+        );
+        // 38 windows.
+        let quiet = W.mul_f64(QUIET * RECOVERY);
+        assert!(!controller.recover(now + quiet - TRIP));
+        assert_eq!(controller.effective(), 5);
+        assert!(controller.recover(now + quiet));
+        assert_eq!((controller.effective(), controller.gap()), (25, Duration::ZERO));
+        assert!(!controller.recover(now + quiet), "nothing changes");
+        // Another refusal lowers it again, and the quiet time begins again.
+        now += quiet;
+        refuse(&mut controller, &mut now, 1, false);
+        assert!(!controller.recover(now + W));
+        assert_eq!(controller.effective(), 19);
+    }
+
+    #[test]
+    fn a_busy_account_recovers_by_its_calls_before_the_quiet_time_ends() {
+        for calls in [2, 5, 25] {
+            let (mut controller, mut now) = (Controller::new(limit(calls), 0), Instant::now());
+            // Twice, so that a small limit is tried less often.
+            refuse(&mut controller, &mut now, 1, false);
+            controller.accepted(now);
+            refuse(&mut controller, &mut now, 1, false);
+            let windows = recover(&mut controller, now);
+            assert!(
+                windows * 2.0 < QUIET * controller.recovery(),
+                "{calls} calls: {windows}"
+            );
+        }
+    }
+
+    #[test]
+    fn after_a_change_of_the_owner_the_quiet_time_begins_again() {
+        let (mut before, mut now) = new();
+        refuse(&mut before, &mut now, 1, false);
+        let (mut controller, quiet) = (Controller::new(limit(25), 0), W.mul_f64(QUIET * RECOVERY));
+        now += quiet;
+        controller.resume(&before.handover(now), now);
+        assert_eq!((controller.effective(), controller.last_foreign_refusal()), (19, None));
+        assert!(!controller.recover(now + quiet - TRIP) && controller.recover(now + quiet));
     }
 
     #[test]

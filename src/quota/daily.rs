@@ -26,7 +26,7 @@ pub struct DailySnapshot {
     pub remaining: Option<u64>,
     /// When the next day begins.
     pub reset: Timestamp,
-    /// When the quota will be used up at today's rate. `None`: not today.
+    /// When the quota will be used up at today's rate. `None`: not today, or it is used up.
     pub spent_at: Option<Timestamp>,
     /// Whether LeadSquared itself has refused calls because of the daily limit.
     pub closed: bool,
@@ -168,31 +168,37 @@ impl Daily {
     /// The state at this moment.
     pub fn snapshot(&mut self, now: Timestamp) -> DailySnapshot {
         let remaining = self.remaining(now);
-        let reset = now + self.until_reset(now);
+        let closed = self.closed.is_some();
+        DailySnapshot {
+            limit: (self.limit > 0).then_some(self.limit),
+            used: self.used,
+            remaining,
+            reset: now + self.until_reset(now),
+            spent_at: self.spent_at(now).filter(|_| !closed && remaining != Some(0)),
+            closed,
+        }
+    }
+
+    /// When the quota will be used up at today's rate. If it is used up: now.
+    fn spent_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let remaining = self.remaining(now);
         let midnight = now
             .to_zoned(self.zone.clone())
             .start_of_day()
             .map_or(now, |midnight| midnight.timestamp());
         let passed = now.duration_since(midnight).unsigned_abs();
-        let spent_at = remaining.filter(|_| self.used > 0).map(|remaining| {
+        let at = remaining.filter(|_| self.used > 0).map(|remaining| {
             let per_call = passed.as_secs_f64() / self.used as f64;
             let left = Duration::try_from_secs_f64(per_call * remaining as f64).unwrap_or(Duration::MAX);
             now.checked_add(left).unwrap_or(Timestamp::MAX)
         });
-        DailySnapshot {
-            limit: (self.limit > 0).then_some(self.limit),
-            used: self.used,
-            remaining,
-            reset,
-            spent_at: spent_at.filter(|at| *at < reset),
-            closed: self.closed.is_some(),
-        }
+        at.filter(|at| *at < now + self.until_reset(now))
     }
 
     /// Whether calls have to be saved: half of them are used, and at today's rate the rest will not last.
     pub fn is_short(&mut self, now: Timestamp) -> bool {
         let remaining = self.remaining(now);
-        remaining.is_some_and(|remaining| remaining < self.used) && self.snapshot(now).spent_at.is_some()
+        remaining.is_some_and(|remaining| remaining < self.used) && self.spent_at(now).is_some()
     }
 
     /// Counts a call that is about to be sent. On a closed day it is the probe.
@@ -306,6 +312,23 @@ mod tests {
         assert_eq!(after.remaining(at("2026-03-02T00:00:00Z")), Some(2));
         after.resume("nonsense", 7);
         assert_eq!(after.remaining(now), Some(2));
+    }
+
+    #[test]
+    fn there_is_no_estimate_when_no_call_remains() {
+        let (mut daily, noon) = (Daily::new(3, TimeZone::UTC), at("2026-03-01T12:00:00Z"));
+        daily.save_usage(noon);
+        daily.save_usage(noon);
+        assert_eq!(daily.snapshot(noon).spent_at, Some(at("2026-03-01T18:00:00Z")));
+        daily.close(noon);
+        assert_eq!(daily.snapshot(noon).spent_at, None, "LeadSquared has closed the day");
+        daily.open();
+        daily.save_usage(noon);
+        assert_eq!(
+            (daily.snapshot(noon).spent_at, daily.snapshot(noon).remaining),
+            (None, Some(0))
+        );
+        assert!(daily.is_short(noon));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub use lane::Lane;
 pub use queue::{QueueSnapshot, WriteKey};
 pub use scheduler::{BatchMember, Granted, JoinedMembers, Quota, Requeue, Reservation, Slot};
 pub use settings::{CallerQuota, CallerQuotas, QuotaLimits};
+pub use utilization::WindowUse;
 pub use window::{NextSlot, Window, WindowGrant, WindowSnapshot};
 
 /// The windows in which a call counts.
@@ -85,6 +86,21 @@ pub struct QuotaSnapshot {
     pub grants: u64,
     /// The used part of the last whole window, from 0 to 1.
     pub utilization: f64,
+}
+
+impl QuotaSnapshot {
+    /// The use of the window of all calls.
+    pub fn use_of_calls(&self) -> WindowUse {
+        WindowUse {
+            utilization: self.utilization,
+            ..self.calls.usage()
+        }
+    }
+
+    /// The use of the window of bulk calls.
+    pub fn use_of_bulk(&self) -> WindowUse {
+        self.bulk.usage()
+    }
 }
 
 /// The state of the circuit breaker at one moment.

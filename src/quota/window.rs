@@ -11,6 +11,7 @@ use super::Verdict;
 use super::controller::{Controller, RefusalCounts};
 use super::round_trips::RoundTrips;
 use super::slots::{CallEnd, WindowSlots};
+use super::utilization::WindowUse;
 use crate::domain::handover::LimitHandover;
 use crate::error::{Limit, Refusal};
 
@@ -55,6 +56,8 @@ pub struct WindowSnapshot {
     pub configured: Limit,
     /// The limit as far as it is known.
     pub limit: Limit,
+    /// Number of calls of the limit that are kept for other users of the account (`limits.reserve`).
+    pub reserve: u32,
     /// Number of calls of the limit that leadgate uses.
     pub effective: u32,
     /// Maximum charge for the delay of a usual call.
@@ -65,8 +68,24 @@ pub struct WindowSnapshot {
     pub free_in: Option<Duration>,
     /// Number of refused calls so far.
     pub refused: RefusalCounts,
+    /// When the last foreign refusal was.
+    pub last_foreign_refusal: Option<Instant>,
     /// Number of holds so far.
     pub holds: u64,
+}
+
+impl WindowSnapshot {
+    /// The use of the window, without its utilization.
+    pub(super) fn usage(&self) -> WindowUse {
+        WindowUse {
+            limit: self.limit.calls.into(),
+            reserve: self.reserve.into(),
+            effective: self.effective.into(),
+            used: i64::try_from(self.used).unwrap_or(i64::MAX),
+            foreign_refusals: i64::try_from(self.refused.foreign).unwrap_or(i64::MAX),
+            utilization: 0.0,
+        }
+    }
 }
 
 impl Window {
@@ -171,6 +190,7 @@ impl Window {
 
     /// When a call can be sent.
     pub fn next(&mut self, now: Instant) -> NextSlot {
+        self.recover(now);
         let free = if self.slots.is_free(now) {
             Some(now)
         } else {
@@ -299,9 +319,11 @@ impl Window {
 
     /// The state at this moment.
     pub fn snapshot(&mut self, now: Instant) -> WindowSnapshot {
+        self.recover(now);
         WindowSnapshot {
             configured: self.configured,
             limit: self.controller.limit(),
+            reserve: self.controller.reserve(),
             effective: self.controller.effective(),
             margin: self.controller.margin(),
             used: self.slots.used(now),
@@ -311,6 +333,7 @@ impl Window {
                 NextSlot::AfterCallEnds => None,
             },
             refused: self.controller.refused_so_far(),
+            last_foreign_refusal: self.controller.last_foreign_refusal(),
             holds: self.controller.holds(),
         }
     }
@@ -325,6 +348,13 @@ impl Window {
             .filter(|_| spaced)
             .map_or(now, |last| last + self.controller.gap());
         held.max(gap)
+    }
+
+    /// Uses the whole limit again after a long time without a foreign refusal.
+    fn recover(&mut self, now: Instant) {
+        if self.controller.recover(now) {
+            self.steer();
+        }
     }
 
     fn steer(&mut self) {
@@ -393,6 +423,22 @@ mod tests {
         assert_eq!(after.refused, RefusalCounts { own: 0, foreign: 1 });
         assert_eq!((after.effective, after.holds), (19, 1));
         assert!(after.free_in > Some(W / 5), "{after:?}");
+    }
+
+    #[test]
+    fn an_idle_account_has_its_whole_limit_again_after_a_quiet_time() {
+        let (mut window, now) = (Window::new(limit(25), 0), Instant::now());
+        for n in 0..20 {
+            call(&mut window, now + W * n, REFUSED);
+        }
+        let refused = now + W * 19 + TRIP;
+        let after = window.snapshot(refused);
+        assert_eq!((after.effective, after.last_foreign_refusal), (5, Some(refused)));
+        assert_eq!(window.snapshot(refused + W * 38 - TRIP).effective, 5);
+        // The first call may be a probe.
+        let later = refused + W * 38;
+        call(&mut window, later, Verdict::Accepted);
+        assert_eq!(burst(&mut window, later + TRIP).len(), 24);
     }
 
     #[test]

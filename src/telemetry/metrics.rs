@@ -22,7 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 use super::log;
-use super::recent::{Recent, RecentRequest};
+use super::recent::{Recent, RecentError, RecentRequest};
 
 use description::LabelSet;
 pub use description::{LabelDescription, MetricDescription, MetricKind};
@@ -268,7 +268,7 @@ metrics! {
     attempts: Family<AttemptLabels, Counter> = "upstream_attempts",
         "Requests sent to LeadSquared, by tenant, endpoint and outcome";
     attempt_duration: Family<EndpointLabels, TracedHistogram> = "upstream_attempt_duration" in Seconds,
-        "Time from sending a request to LeadSquared to its response, by tenant and endpoint" with SECONDS;
+        "Time from sending a request to LeadSquared to its response or timeout, by tenant and endpoint" with SECONDS;
     failures: Family<CauseLabels, Counter> = "upstream_failures",
         "Requests to LeadSquared without a usable response, by tenant and cause";
     refusals: Family<RefusalLabels, Counter> = "upstream_refusals",
@@ -622,6 +622,13 @@ impl Metrics {
         &self.recent
     }
 
+    /// Records an RPC that failed, for the status page. Callers may name themselves, so all callers without a label of their own
+    /// are one.
+    pub fn rpc_failed(&self, error: RecentError) {
+        let caller = error.caller.map(|name| self.callers.get(&name).into());
+        self.recent.error(RecentError { caller, ..error });
+    }
+
     /// Sets the time at which the process starts to serve.
     pub fn serving_since(&self, start: SystemTime) {
         let since_epoch = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -696,11 +703,14 @@ impl Metrics {
 
     /// Counts a finished request to LeadSquared.
     pub fn attempted(&self, attempt: &Attempt<'_>) {
+        // A connection that fails says nothing about the latency. A timeout took the whole time that LeadSquared had.
+        let is_timed = attempt.cause.is_none_or(|cause| cause == "timeout");
         self.recent.request(
             attempt.tenant,
             RecentRequest {
                 ended: Instant::now(),
                 took: attempt.took,
+                is_timed,
                 endpoint: attempt.endpoint,
                 outcome: attempt.outcome,
                 operations: attempt.operations,
@@ -728,13 +738,14 @@ impl Metrics {
             tenant: tenant.clone(),
         };
         self.caller_attempts.get_or_create(&caller).inc();
-        let endpoint = EndpointLabels {
-            tenant: tenant.clone(),
-            endpoint: attempt.endpoint,
-        };
-        let duration = self.attempt_duration.get_or_create(&endpoint);
-        duration.observe(attempt.took.as_secs_f64(), exemplar(attempt.trace_id), None);
-        drop(duration);
+        if is_timed {
+            let endpoint = EndpointLabels {
+                tenant: tenant.clone(),
+                endpoint: attempt.endpoint,
+            };
+            let duration = self.attempt_duration.get_or_create(&endpoint);
+            duration.observe(attempt.took.as_secs_f64(), exemplar(attempt.trace_id), None);
+        }
         let labels = AttemptLabels {
             tenant,
             endpoint: attempt.endpoint,

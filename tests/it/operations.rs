@@ -145,10 +145,10 @@ async fn the_status_page_gets_the_last_requests_and_errors() {
     let settings = "[tenant_defaults.limits]\ndaily = 1000\n[callers.checkout]\nweight = 3";
     let world = World::with(Options::default(), settings).await.warm().await;
     world.create(lead("Asha")).await.unwrap();
-    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
-    let snapshot = world
-        .snapshot(|snapshot| snapshot["errors"][0]["code"] == "ALREADY_EXISTS")
-        .await;
+    for _ in 0..2 {
+        seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
+    }
+    let snapshot = world.snapshot(|snapshot| snapshot["errors"][0]["count"] == 2).await;
     let tenant = &snapshot["tenant"];
     assert_eq!(snapshot["verdict"]["kind"], "all_well", "{snapshot}");
     assert_eq!(
@@ -156,23 +156,27 @@ async fn the_status_page_gets_the_last_requests_and_errors() {
         (&"acme".into(), &"acme".into())
     );
     let error = &snapshot["errors"][0];
-    assert_eq!(error["method"], "LeadService/CreateLead");
+    assert_eq!(snapshot["errors"].as_array().unwrap().len(), 1, "{snapshot}");
+    assert_eq!(
+        (&error["method"], &error["code"]),
+        (&"LeadService/CreateLead".into(), &"ALREADY_EXISTS".into())
+    );
     assert_eq!(
         (&error["reason"], &error["caller"]),
         (&"LEAD_DUPLICATE".into(), &"other".into())
     );
     assert_eq!(
         (&tenant["quota"]["calls"]["limit"], &tenant["quota"]["day"]["used"]),
-        (&25.into(), &4.into())
+        (&25.into(), &6.into())
     );
     let calls = tenant["slots"]["calls"].as_array().unwrap();
-    assert_eq!(calls.len(), 4, "{tenant}");
+    assert_eq!(calls.len(), 6, "{tenant}");
     assert!(calls.iter().all(|call| call[2] == 1 && call[3] == 0), "{tenant}");
     let create = tenant["endpoints"]["rows"].as_array().unwrap();
     let create = create.iter().find(|row| row["name"] == "Lead.Create").unwrap();
     assert_eq!(
         (&create["requests"], &create["errors"]),
-        (&2.into(), &serde_json::json!([["duplicate", 1]]))
+        (&3.into(), &serde_json::json!([["duplicate", 2]]))
     );
     assert_eq!(
         tenant["callers"],
@@ -219,6 +223,8 @@ async fn the_verdict_names_another_integration_that_uses_the_account() {
         snapshot["tenant"]["quota"]["calls"]["foreign_refusals"], 1,
         "{snapshot}"
     );
+    let text = "Other integrations use the account: leadgate keeps 6 of 25 calls free";
+    assert_eq!(snapshot["verdict"]["text"], text, "{snapshot}");
     let calls = snapshot["tenant"]["slots"]["calls"].as_array().unwrap();
     assert_eq!(calls.iter().filter(|call| call[3] == 2).count(), 1, "{calls:?}");
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Code;
 
 use crate::harness::{World, by_id, listen, seen};
-use crate::process::{Said, leadgate};
+use crate::process::{Said, leadgate, run};
 
 /// A CA and its certificates.
 struct Authority {
@@ -265,6 +265,55 @@ async fn the_error_has_the_cause_as_one_word() {
     assert_eq!(error.metadata["cause"], "refused");
     let text = error.status.message();
     assert!(!text.contains("127.0.0.1"), "{text}");
+}
+
+#[tokio::test]
+async fn the_status_page_and_top_tell_a_failure_of_leadsquared_from_one_of_the_own_network_or_settings() {
+    let refused = format!("http://{}", unused_port().await);
+    let untrusted = Authority::new("unknown")
+        .serve("localhost", |_| {}, simulate().await)
+        .await;
+    let untrusted = format!("https://localhost:{}", untrusted.port());
+    for (base_url, owner, text) in [
+        (refused, "LeadSquared", "(refused)"),
+        (
+            untrusted,
+            "network or settings",
+            "ERROR: LeadSquared cannot be reached (certificate)",
+        ),
+    ] {
+        let world = World::gateway(Simulator::new(Options::default()), &settings(&base_url, "")).await;
+        world
+            .get(by_id("00000000-0000-4000-8000-000000000001"))
+            .await
+            .unwrap_err();
+        let severity = |snapshot: &serde_json::Value, name: &str| {
+            let causes = snapshot["causes"].as_array().unwrap();
+            let found = causes.iter().find(|cause| cause["cause"] == name).unwrap();
+            found["severity"].clone()
+        };
+        let snapshot = world.snapshot(|snapshot| severity(snapshot, owner) == "error").await;
+        for other in ["LeadSquared", "network or settings"] {
+            let expected = if other == owner { "error" } else { "ok" };
+            assert_eq!(severity(&snapshot, other), expected, "{snapshot}");
+        }
+        // A connection that fails says nothing about the latency.
+        let rows = snapshot["tenant"]["endpoints"]["rows"].as_array().unwrap();
+        assert!(
+            !rows.is_empty() && rows.iter().all(|row| row["p95_ms"].is_null()),
+            "{rows:?}"
+        );
+        let (_, metrics) = world.page("/metrics").await;
+        assert!(!metrics.contains("leadgate_upstream_attempt_duration_seconds_count{"));
+        let said: Said = run(&["top", "--once", "--addr", &world.address.to_string()])
+            .await
+            .into();
+        let verdict = said.out.lines().find(|line| line.starts_with("verdict")).unwrap();
+        assert!(
+            verdict.contains("ERROR: LeadSquared ") && verdict.contains(text),
+            "{said:?}"
+        );
+    }
 }
 
 /// Runs a gateway process until it has logged a line with these words. Returns all lines.

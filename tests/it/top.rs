@@ -3,14 +3,15 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use leadgate_simulator::{Latency, Options};
+use leadgate_simulator::{FaultKind, Latency, Options};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinSet;
 
 use crate::account::Account;
-use crate::harness::{World, lone_read};
+use crate::harness::{World, by_id, lead, lone_read};
 use crate::process::{Said, leadgate, run};
+use crate::steering::{SETTING, steer};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const ESCAPE: char = '\u{1b}';
@@ -82,6 +83,69 @@ async fn one_picture_is_printed_as_text() {
         said.code == Some(1) && said.out.is_empty() && said.err.contains("--tenant"),
         "{said:?}"
     );
+}
+
+/// The line about the verdict.
+async fn verdict(world: &World) -> String {
+    let said: Said = run(&["top", "--once", "--addr", &world.address.to_string()])
+        .await
+        .into();
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let line = said.out.lines().find_map(|line| line.strip_prefix("verdict      "));
+    line.unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_pause_and_rejected_keys_are_errors() {
+    let world = World::with(Options::default(), SETTING).await.warm().await;
+    let reason = r#"{"reason": "migration"}"#;
+    assert_eq!(steer(world.admin, "POST", "tenants/acme/pause", reason).await.0, 200);
+    let paused = verdict(&world).await;
+    assert!(
+        paused.starts_with("ERROR: paused by an operator since 20") && paused.ends_with(" UTC: migration"),
+        "{paused}"
+    );
+    let page = world.snapshot(|page| page["verdict"]["kind"] == "paused").await;
+    let text = page["verdict"]["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("Paused since ") && text.ends_with(" UTC: migration"),
+        "{text}"
+    );
+    assert_eq!(page["verdict"]["severity"], "error");
+    assert_eq!(steer(world.admin, "POST", "tenants/acme/resume", "").await.0, 200);
+    assert_eq!(verdict(&world).await, "OK: no call waits");
+
+    world.fail_next("Lead.Create", FaultKind::Unauthorized);
+    world.create(lead("Asha")).await.unwrap_err();
+    let rejected = "ERROR: LeadSquared rejects the keys: check access_key, secret_key and base_url";
+    assert_eq!(verdict(&world).await, rejected);
+    world.create(lead("Asha")).await.unwrap();
+    assert_eq!(verdict(&world).await, "OK: no call waits");
+}
+
+#[tokio::test]
+async fn the_end_of_the_command_is_no_error_of_the_status_page() {
+    let world = World::start().await.warm().await;
+    let (top, mut lines) = piped(&world.address.to_string(), &["--interval", "100ms"]);
+    picture(&mut lines).await;
+    signal(&top, "-TERM").await;
+    assert_eq!(ended(top).await.code, Some(0));
+    world
+        .until("leadgate_rpcs_total{method=\"/leadgate.v1.QuotaService/WatchQuota\",code=\"CANCELLED\"} 1")
+        .await;
+    // A later error is there, so one of the stream would be there, too.
+    world
+        .get(by_id("00000000-0000-4000-8000-000000000001"))
+        .await
+        .unwrap_err();
+    let page = world.snapshot(|page| page["errors"][0]["count"] == 1).await;
+    let codes: Vec<_> = page["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| &error["code"])
+        .collect();
+    assert_eq!(codes, ["NOT_FOUND"], "{page}");
 }
 
 #[tokio::test]

@@ -30,15 +30,12 @@ function duration(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-const pad = (value) => String(value).padStart(2, "0");
-function clock(ms) {
-  const at = new Date(ms);
-  return `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
-}
-function moment(ms) {
-  const at = new Date(ms);
-  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(ms)}`;
-}
+// Times are in UTC, as in the log and in `leadgate top`.
+const iso = (ms) => new Date(ms).toISOString();
+/** The time of day without the zone, such as "15:52:07". */
+const timeOfDay = (ms) => iso(ms).slice(11, 19);
+const clock = (ms) => `${timeOfDay(ms)} UTC`;
+const moment = (ms) => `${iso(ms).slice(0, 10)} ${clock(ms)}`;
 
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
@@ -51,12 +48,13 @@ function show(node, isShown) {
 }
 
 /** Sets a text with a smaller second line. */
-function setFigure(id, text, detail = "") {
-  const node = element(id);
+function setLines(node, text, detail) {
   if (!node.firstElementChild) node.replaceChildren(document.createElement("span"), document.createElement("small"));
   setText(node.children[0], text);
   setText(node.children[1], detail);
 }
+
+const setFigure = (id, text, detail = "") => setLines(element(id), text, detail);
 
 /** Sets the marks and words of a severity. */
 function setSeverity(node, severity) {
@@ -65,7 +63,7 @@ function setSeverity(node, severity) {
 
 /**
  * Updates the rows of a table. `rows` are lists of cells, each a text, or an object with `text` and optionally `kind` (the class),
- * `title`, `severity` or `onClick`. The first cell is the header of its row. `key` identifies a row.
+ * `title`, `detail` (a second line), `severity` or `onClick`. The first cell is the header of its row. `key` identifies a row.
  */
 function setRows(body, rows, key = (_, at) => String(at), empty = "none") {
   if (rows.length === 0) {
@@ -106,7 +104,7 @@ function setRows(body, rows, key = (_, at) => String(at), empty = "none") {
   if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
-function setCell(node, { text, kind = "", title = "", onClick, severity }) {
+function setCell(node, { text, kind = "", title = "", detail, onClick, severity }) {
   setClass(node, kind);
   if (node.title !== title) node.title = title;
   if (onClick) {
@@ -130,7 +128,8 @@ function setCell(node, { text, kind = "", title = "", onClick, severity }) {
     setText(node.children[1], text);
     return;
   }
-  setText(node, text);
+  if (detail !== undefined) setLines(node, text, detail);
+  else setText(node, text);
 }
 
 const number = (value, isAlert = false) => ({
@@ -219,10 +218,11 @@ function showTenants(tenants, select) {
 
 // One tenant
 
-function showTenant(tenant) {
+function showTenant(tenant, verdict) {
   show(element("tenant"), true);
   setText(element("tenant-name"), tenant.name);
   setText(element("tenant-verdict"), tenant.verdict.text);
+  show(element("tenant-verdict"), tenant.verdict.text !== verdict.text);
   show(element("here"), tenant.quota !== null);
   show(element("elsewhere"), tenant.quota === null);
   setText(element("elsewhere"), `Served elsewhere: ${tenant.owner.text}. The status page of that replica has the details.`);
@@ -298,15 +298,15 @@ function showQuota(tenant) {
 
 function showEndpoints({ rows, span_ms }) {
   setText(element("endpoints-caption"), `Requests of the last ${duration(span_ms)}`);
-  setText(element("endpoints-note"), `The last ${duration(span_ms)}. Latency is the time from sending a request to its response.`);
+  setText(element("endpoints-note"), `The last ${duration(span_ms)}. Latency is the time from sending a request to its response or timeout.`);
   setRows(
     element("endpoint-rows"),
     rows.map((row) => [
       row.name,
-      number(row.requests),
-      time(row.p50_ms),
       time(row.p95_ms),
       number(row.failed, true),
+      number(row.requests),
+      time(row.p50_ms),
       { text: row.errors.map(([name, times]) => `${name} ${count(times)}`).join(", ") || "–", kind: row.errors.length ? "wrap" : "zero" },
     ]),
     ([name]) => name,
@@ -363,18 +363,17 @@ function showErrors(errors, now) {
   const isOnly = element("only").checked;
   const found = errors.filter((error) => !isOnly || error.tenant === shown);
   const rows = found.map((error) => [
-    { text: clock(error.at), title: moment(error.at), kind: "mono" },
-    error.method,
-    error.tenant ?? "–",
+    { text: error.reason ?? error.code, detail: error.reason === null ? "" : error.code },
+    number(error.count),
+    { text: timeOfDay(error.at), title: moment(error.at), kind: "mono" },
+    { text: error.method, kind: "wrap" },
     error.caller ?? "–",
-    error.code,
-    error.reason ?? "–",
-    { text: error.request_id, kind: "mono" },
-    { text: error.trace_id ?? "–", kind: error.trace_id === null ? "zero" : "mono" },
+    error.tenant ?? "–",
+    { text: error.request_id, detail: error.trace_id ?? "no trace", kind: "mono" },
   ]);
-  setRows(element("error-rows"), rows, (_, at) => `${found[at].at} ${found[at].request_id}`, "no errors since the start");
-  const oldest = found.at(-1);
-  setText(element("errors-note"), oldest ? `${count(found.length)} errors, the oldest ${duration(now - oldest.at)} ago` : "");
+  setRows(element("error-rows"), rows, undefined, "no errors since the start");
+  const total = found.reduce((sum, error) => sum + error.count, 0);
+  setText(element("errors-note"), found.length ? `${count(total)} errors, the last one ${duration(Math.max(0, now - found[0].at))} ago` : "");
 }
 
 // The picture of the slots: time from left to right, one row for each slot of the window. A bar is a call, and the light rest is the
@@ -598,7 +597,7 @@ function render() {
   showCauses(causes);
   showProcess(snapshot);
   showTenants(tenants, select);
-  showTenant(tenant);
+  showTenant(tenant, verdict);
   showErrors(errors, at);
   showAge();
   const problem = verdict.severity === "ok" ? "" : `${MARKS[verdict.severity]} `;

@@ -8,19 +8,21 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::verdict::{self, Cause, Finding, ProcessFacts, ServedFacts, Severity, TenantFacts, Verdict, WindowFacts};
+use super::verdict::{
+    self, Cause, Finding, MINUTE, OutageFacts, ProcessFacts, ServedFacts, Severity, TenantFacts, Verdict, WindowFacts,
+};
 use super::{ShownCaller, ShownSettings, Sources};
 use crate::clock;
 use crate::domain::lease::Move;
 use crate::domain::share::ShareState;
-use crate::gateway::{BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
-use crate::telemetry::recent::{MAX_REQUESTS, QuotaSample, REQUESTS_KEPT, RecentError, RecentRequest, TenantHistory};
+use crate::gateway::{BreakerState, Criticality, QuotaSnapshot, WindowSnapshot, WindowUse};
+use crate::telemetry::recent::{
+    ErrorKindRecord, MAX_REQUESTS, QuotaSample, REQUESTS_KEPT, RecentError, RecentRequest, TenantHistory,
+};
 use crate::tenant::{Tenant, TenantRoute};
 
 /// The span of the picture of the slots.
 const PICTURE: Duration = Duration::from_secs(60);
-/// The span of the numbers behind the verdict.
-const MINUTE: Duration = Duration::from_secs(60);
 /// The reasons of RPCs that the quota cannot serve in time.
 const REJECTED_BY_QUOTA: [&str; 2] = ["DEADLINE_INFEASIBLE", "QUEUE_FULL"];
 /// The name of all callers without settings of their own: callers may name themselves.
@@ -42,7 +44,7 @@ const SHARE_STATES: [(ShareState, &str); 9] = [
 pub(super) struct Observation {
     at: Timestamp,
     now: Instant,
-    errors: Vec<RecentError>,
+    errors: Vec<ErrorKindRecord>,
     tenants: Vec<ObservedTenant>,
 }
 
@@ -119,6 +121,8 @@ struct SlotsOfRow {
 
 #[derive(Serialize)]
 struct ErrorView<'a> {
+    count: u64,
+    /// Time and ids are those of the last one.
     at: i64,
     method: &'a str,
     tenant: Option<&'a str>,
@@ -257,8 +261,9 @@ struct EndpointsView {
 struct EndpointView {
     name: &'static str,
     requests: usize,
-    p50_ms: u64,
-    p95_ms: u64,
+    /// `None`: no request had a response or a timeout.
+    p50_ms: Option<u64>,
+    p95_ms: Option<u64>,
     failed: usize,
     errors: Vec<(&'static str, usize)>,
 }
@@ -287,7 +292,10 @@ impl Observation {
                 let (quota, history) = (gateway.quota(), recent.history(name, now));
                 let facts = ServedFacts {
                     credentials_rejected: gateway.credentials_rejected(),
-                    outage: gateway.outage(),
+                    outage: gateway.outage().map(|text| OutageFacts {
+                        text,
+                        is_own: gateway.outage_cause().is_some_and(|cause| cause.is_own()),
+                    }),
                     rejected: rejected(&errors, name, at),
                     ..served_facts(&quota, &history, at, now)
                 };
@@ -297,7 +305,8 @@ impl Observation {
             ObservedTenant {
                 facts: TenantFacts {
                     name: name.to_owned(),
-                    is_paused: sources.tenants.pauses().of(name).is_some(),
+                    at,
+                    pause: sources.tenants.pauses().of(name),
                     is_unowned: matches!(tenant.route(), TenantRoute::Unknown),
                     here: facts,
                 },
@@ -322,15 +331,12 @@ impl Observation {
             cluster_problem: membership.and_then(|membership| membership.problem()),
             store_error: sources.store_status.error(),
             audit_fails: sources.audit.as_ref().is_some_and(|audit| audit.error().is_some()),
-            internal_errors: last_minute(&self.errors, self.at)
-                .filter(|error| error.reason == Some("INTERNAL"))
-                .count(),
+            internal_errors: in_last_minute(&self.errors, self.at, |error| error.reason == Some("INTERNAL")),
         };
         let facts: Vec<_> = self.tenants.iter().map(|tenant| tenant.facts.clone()).collect();
         let findings = verdict::findings(&process, &facts);
         let verdict = verdict::verdict(&findings, &facts);
         let names_tenant = facts.len() > 1;
-        let known = known_callers(&sources.settings(""));
         let mut rows: Vec<_> = self.tenants.iter().map(|tenant| row(tenant, &findings)).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.severity));
         let overview = Overview {
@@ -347,7 +353,7 @@ impl Observation {
             verdict: view(verdict, names_tenant),
             causes: causes(&findings, names_tenant),
             tenants: rows,
-            errors: self.errors.iter().map(|error| error_view(error, &known)).collect(),
+            errors: self.errors.iter().map(error_view).collect(),
         };
         serde_json::to_string(&overview)
     }
@@ -457,12 +463,12 @@ impl Observation {
             }
             let mut errors: Vec<_> = errors.into_iter().collect();
             errors.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-            let [p50, p95] = latency(requests.iter().copied());
+            let [p50, p95] = latency(requests.iter().copied()).map(|latency| latency.map(millis));
             EndpointView {
                 name,
                 requests: requests.len(),
-                p50_ms: millis(p50),
-                p95_ms: millis(p95),
+                p50_ms: p50,
+                p95_ms: p95,
                 failed: requests.iter().filter(|request| request.is_failure()).count(),
                 errors,
             }
@@ -559,13 +565,15 @@ fn row<'a>(tenant: &'a ObservedTenant, findings: &[Finding]) -> TenantRow<'a> {
     }
 }
 
-fn error_view<'a>(error: &'a RecentError, known: &BTreeSet<String>) -> ErrorView<'a> {
+fn error_view(kind: &ErrorKindRecord) -> ErrorView<'_> {
+    let error = &kind.last;
     let method = error.method.trim_start_matches('/');
     ErrorView {
+        count: kind.count,
         at: error.at.as_millisecond(),
         method: method.strip_prefix("leadgate.v1.").unwrap_or(method),
         tenant: error.tenant.as_deref(),
-        caller: error.caller.as_deref().map(|name| shown_caller(name, known)),
+        caller: error.caller.as_deref(),
         code: error.code,
         reason: error.reason,
         request_id: &error.request_id,
@@ -630,19 +638,28 @@ fn served_facts(quota: &QuotaSnapshot, history: &TenantHistory, at: Timestamp, n
         let waits = classes.iter().map(|class| wait(quota.queue.oldest[*class as usize]));
         waits.max().unwrap_or_default()
     };
-    let window = |window: &WindowSnapshot| WindowFacts {
-        limit: window.limit.calls,
-        effective: window.effective,
-        used: window.used,
+    let age = |at: Instant| now.saturating_duration_since(at);
+    let window = |window: &WindowSnapshot, usage: WindowUse, was_full: fn(&QuotaSample) -> bool| {
+        let full = history.samples.iter().rev().find(|sample| was_full(sample));
+        let since_full = full.map(|sample| age(sample.at)).filter(|since| *since <= MINUTE);
+        WindowFacts {
+            usage,
+            since_full: if usage.is_full() {
+                Some(Duration::ZERO)
+            } else {
+                since_full
+            },
+            since_foreign: window.last_foreign_refusal.map(age),
+        }
     };
     let recent = || {
         let requests = history.requests.iter();
-        requests.filter(|request| now.saturating_duration_since(request.ended) <= MINUTE)
+        requests.filter(|request| age(request.ended) <= MINUTE)
     };
     let until = |time: Timestamp| at.duration_until(time).try_into().unwrap_or(Duration::ZERO);
     let [_, p95] = latency(recent());
     // Without a sample of one minute ago, all errors are of the last minute.
-    let is_minute_old = |sample: &&QuotaSample| now.saturating_duration_since(sample.at) >= MINUTE;
+    let is_minute_old = |sample: &&QuotaSample| age(sample.at) >= MINUTE;
     let first = history.samples.iter().rev().find(is_minute_old);
     let own = quota.calls.refused.own + quota.bulk.refused.own;
     let foreign = quota.calls.refused.foreign + quota.bulk.refused.foreign;
@@ -660,8 +677,8 @@ fn served_facts(quota: &QuotaSnapshot, history: &TenantHistory, at: Timestamp, n
         day_resets_in: until(quota.daily.reset),
         day_ends_in: quota.daily.spent_at.map(until),
         window: quota.calls.limit.per,
-        calls: window(&quota.calls),
-        bulk: window(&quota.bulk),
+        calls: window(&quota.calls, quota.use_of_calls(), |sample| sample.is_calls_full),
+        bulk: window(&quota.bulk, quota.use_of_bulk(), |sample| sample.is_bulk_full),
         waiting: quota.queue.waiting.iter().sum(),
         oldest_upper: oldest(&[Criticality::CriticalPlus, Criticality::Critical]),
         oldest: oldest(&Criticality::ALL),
@@ -670,30 +687,32 @@ fn served_facts(quota: &QuotaSnapshot, history: &TenantHistory, at: Timestamp, n
         foreign_refusals: since(foreign, first.map_or(0, |sample| sample.foreign_refusals)),
         requests: recent().count(),
         failed: recent().filter(|request| request.is_failure()).count(),
-        p95,
+        p95: p95.unwrap_or_default(),
     }
 }
 
 /// The RPCs of a tenant that the quota rejected in the last minute.
-fn rejected(errors: &[RecentError], tenant: &str, at: Timestamp) -> usize {
-    let of_tenant = last_minute(errors, at).filter(|error| error.tenant.as_deref() == Some(tenant));
-    of_tenant
-        .filter(|error| error.reason.is_some_and(|reason| REJECTED_BY_QUOTA.contains(&reason)))
-        .count()
+fn rejected(errors: &[ErrorKindRecord], tenant: &str, at: Timestamp) -> u64 {
+    in_last_minute(errors, at, |error| {
+        let is_rejected = error.reason.is_some_and(|reason| REJECTED_BY_QUOTA.contains(&reason));
+        is_rejected && error.tenant.as_deref() == Some(tenant)
+    })
 }
 
-fn last_minute(errors: &[RecentError], at: Timestamp) -> impl Iterator<Item = &RecentError> {
-    let oldest = at.as_millisecond() - i64::try_from(MINUTE.as_millis()).unwrap_or(i64::MAX);
-    errors.iter().filter(move |error| error.at.as_millisecond() >= oldest)
+/// The RPCs that failed in the last minute with such errors.
+fn in_last_minute(errors: &[ErrorKindRecord], at: Timestamp, is_counted: impl Fn(&RecentError) -> bool) -> u64 {
+    let counted = errors.iter().filter(|error| is_counted(&error.last));
+    counted.map(|error| error.in_last_minute(at)).sum()
 }
 
-/// The median and the 95th percentile of the latency.
-fn latency<'a>(requests: impl Iterator<Item = &'a RecentRequest>) -> [Duration; 2] {
-    let mut took: Vec<Duration> = requests.map(|request| request.took).collect();
+/// The median and the 95th percentile of the latency. `None`: no request had a response or a timeout.
+fn latency<'a>(requests: impl Iterator<Item = &'a RecentRequest>) -> [Option<Duration>; 2] {
+    let timed = requests.filter(|request| request.is_timed);
+    let mut took: Vec<Duration> = timed.map(|request| request.took).collect();
     took.sort_unstable();
     [50, 95].map(|percentile| {
         let at = (took.len() * percentile).div_ceil(100).saturating_sub(1);
-        took.get(at).copied().unwrap_or_default()
+        took.get(at).copied()
     })
 }
 
@@ -759,6 +778,7 @@ mod tests {
         RecentRequest {
             ended: now.checked_sub(Duration::from_secs(seconds)).unwrap(),
             took: Duration::from_millis(took),
+            is_timed: outcome != "unreachable",
             endpoint: "Lead.Create",
             outcome,
             operations: 1,
@@ -780,9 +800,14 @@ mod tests {
         tokio::time::advance(Duration::from_secs(100)).await;
         let now = Instant::now();
         let requests: Vec<_> = (1..=20).map(|took| request(now, 1, took, "ok")).collect();
-        assert_eq!(latency(requests.iter()).map(millis), [10, 19]);
-        assert_eq!(latency([].iter()).map(millis), [0, 0]);
-        assert_eq!(latency(requests[..1].iter()).map(millis), [1, 1]);
+        let latency = |requests: &[RecentRequest]| latency(requests.iter()).map(|latency| latency.map(millis));
+        assert_eq!(latency(&requests), [Some(10), Some(19)]);
+        assert_eq!(latency(&[]), [None, None]);
+        assert_eq!(latency(&requests[..1]), [Some(1), Some(1)]);
+        // Connections that fail have no latency.
+        let failed = request(now, 1, 4, "unreachable");
+        assert_eq!(latency(&[failed, failed, requests[19]]), [Some(20), Some(20)]);
+        assert_eq!(latency(&[failed]), [None, None]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -833,13 +858,14 @@ mod tests {
         let texts: Vec<_> = views.iter().map(|view| view.text.as_str()).collect();
         let expected = [
             "no problem",
+            "no problem",
             "a: the circuit breaker stops calls, and 1 more",
             "no problem",
             "no problem",
-            "c: calls wait for the bulk quota",
+            "c: bulk calls wait or are rejected",
             "no problem",
         ];
         assert_eq!(texts, expected);
-        assert_eq!(views[1].severity, Severity::Error);
+        assert_eq!(views[2].severity, Severity::Error);
     }
 }

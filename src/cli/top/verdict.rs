@@ -1,12 +1,14 @@
 //! The verdict on a quota, in words: whether calls are served, and otherwise what limits them. Pure, from the message only.
 
-use leadgate::grpc::pb::{BreakerState, Quota, QuotaWindow};
+use leadgate::error::OWN_CAUSES;
+use leadgate::gateway::WindowUse;
+use leadgate::grpc::pb::{BreakerState, Quota, QuotaPause, QuotaWindow};
 
 use super::lines::not_available;
 use super::text;
 
-/// The utilization from which on the quota of calls is full, if calls wait.
-const FULL: f64 = 0.9;
+/// Maximum length of the reason of a pause, and of the cause of an outage.
+const MAX_REASON: usize = 200;
 
 /// How bad a verdict is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,15 +50,33 @@ impl Verdict {
 
 /// Why no calls are sent.
 fn error(quota: &Quota) -> Option<String> {
+    if let Some(pause) = &quota.pause {
+        return Some(paused(pause));
+    }
+    if quota.credentials_rejected {
+        return Some("LeadSquared rejects the keys: check access_key, secret_key and base_url".to_owned());
+    }
     let breaker = quota.breaker.unwrap_or_default();
+    let cause = quota.outage_cause.as_str();
+    // A cause in the own network or settings is no failure of LeadSquared.
+    let is_closed = matches!(breaker.state(), BreakerState::Closed | BreakerState::Unspecified);
+    let subject = match is_closed && !cause.is_empty() || OWN_CAUSES.contains(&cause) {
+        true => "LeadSquared cannot be reached",
+        false => "LeadSquared is failing",
+    };
+    let subject = match cause {
+        "" => subject.to_owned(),
+        cause => format!("{subject} ({})", text::printable(cause, MAX_REASON)),
+    };
     match breaker.state() {
         BreakerState::Open => {
             let next = breaker
                 .next_probe_in
                 .map_or(String::new(), |next| format!(" in {}", text::duration(&next)));
-            return Some(format!("LeadSquared is failing: no calls until the probe{next}"));
+            return Some(format!("{subject}: no calls until the probe{next}"));
         }
-        BreakerState::HalfOpen => return Some("LeadSquared is failing: one call is sent as a probe".to_owned()),
+        BreakerState::HalfOpen => return Some(format!("{subject}: one call is sent as a probe")),
+        BreakerState::Closed | BreakerState::Unspecified if !cause.is_empty() => return Some(subject),
         BreakerState::Closed | BreakerState::Unspecified => {}
     }
     let day = quota.day.unwrap_or_default();
@@ -67,21 +87,29 @@ fn error(quota: &Quota) -> Option<String> {
     is_used_up.then(|| format!("the daily quota is used up{until}"))
 }
 
+fn paused(pause: &QuotaPause) -> String {
+    let since = pause
+        .since
+        .as_ref()
+        .map_or(String::new(), |since| format!(" since {}", text::day_and_time(since)));
+    let reason = match pause.reason.as_str() {
+        "" => "no reason was given".to_owned(),
+        reason => text::printable(reason, MAX_REASON),
+    };
+    format!("paused by an operator{since}: {reason}")
+}
+
 /// Why calls wait, or will wait soon.
 fn warning(quota: &Quota) -> Option<String> {
     let (calls, bulk) = (quota.calls.unwrap_or_default(), quota.bulk.unwrap_or_default());
     let waiting = waiting(quota);
-    // A reserve lowers the effective limit, too. Only other programs cause foreign refusals.
-    let is_shared = |window: &QuotaWindow| {
-        window.foreign_refusals > 0 && i64::from(window.effective) * 5 <= i64::from(window.limit) * 4
-    };
-    // The slots become free one after the other, so a window may have a free slot although all slots are used all the time.
-    let are_calls_full = is_full(&calls) || quota.utilisation >= FULL;
-    let (name, window) = match (are_calls_full, is_full(&bulk)) {
+    let are_calls_full = usage(&calls, quota.utilisation).is_full();
+    let is_bulk_full = usage(&bulk, 0.0).is_full();
+    let (name, window) = match (are_calls_full, is_bulk_full) {
         (false, true) => ("bulk calls", &bulk),
         _ => ("calls", &calls),
     };
-    if is_shared(window) {
+    if usage(window, 0.0).is_shared() {
         let (taken, limit) = (text::count(not_available(window)), text::count(window.limit));
         let wait = match waiting {
             0 => String::new(),
@@ -89,7 +117,7 @@ fn warning(quota: &Quota) -> Option<String> {
         };
         return Some(format!("other integrations: up to {taken} of {limit} {name}{wait}"));
     }
-    if waiting > 0 && (are_calls_full || is_full(&bulk)) {
+    if waiting > 0 && (are_calls_full || is_bulk_full) {
         let free = match &window.free_in {
             Some(free) if free.seconds > 0 || free.nanos > 0 => format!(", next slot in {}", text::duration(free)),
             Some(_) | None => String::new(),
@@ -110,8 +138,15 @@ fn fine(quota: &Quota) -> String {
     }
 }
 
-fn is_full(window: &QuotaWindow) -> bool {
-    window.effective > 0 && window.used >= window.effective
+fn usage(window: &QuotaWindow, utilization: f64) -> WindowUse {
+    WindowUse {
+        limit: window.limit.into(),
+        reserve: window.reserve.into(),
+        effective: window.effective.into(),
+        used: window.used.into(),
+        foreign_refusals: window.foreign_refusals,
+        utilization,
+    }
 }
 
 fn waiting(quota: &Quota) -> i64 {
@@ -221,6 +256,48 @@ mod tests {
                 quota.breaker = breaker(BreakerState::Open);
             },
         );
+        is(
+            error,
+            "LeadSquared is failing (refused): no calls until the probe in 12 s",
+            &|quota| quota.outage_cause = "refused".to_owned(),
+        );
+        // A problem of the own network or settings.
+        is(
+            error,
+            "LeadSquared cannot be reached (dns): no calls until the probe in 12 s",
+            &|quota| quota.outage_cause = "dns".to_owned(),
+        );
+        is(
+            error,
+            "LeadSquared rejects the keys: check access_key, secret_key and base_url",
+            &|quota| quota.credentials_rejected = true,
+        );
+        is(error, "paused by an operator: no reason was given", &|quota| {
+            quota.pause = Some(QuotaPause::default())
+        });
+        is(
+            error,
+            "paused by an operator since 2027-01-15 08:00 UTC: migration ?[2J",
+            &|quota| {
+                quota.pause = Some(QuotaPause {
+                    since: at(1_800_000_000),
+                    reason: "migration \u{1b}[2J".to_owned(),
+                })
+            },
+        );
+    }
+
+    #[test]
+    fn an_outage_is_an_error_before_the_circuit_breaker_opens() {
+        for cause in ["dns", "refused"] {
+            let quota = Quota {
+                outage_cause: cause.to_owned(),
+                ..Default::default()
+            };
+            let verdict = Verdict::of(&quota);
+            let text = format!("LeadSquared cannot be reached ({cause})");
+            assert_eq!((verdict.severity, verdict.text), (Severity::Error, text));
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn busy_quota(second: i32) -> Quota {
             own_refusals: 2,
             foreign_refusals: 40 + i64::from(second / 20),
             holds: 4,
+            reserve: 0,
         }),
         bulk: Some(QuotaWindow {
             limit: 5,
@@ -88,6 +89,7 @@ fn busy_quota(second: i32) -> Quota {
         epoch: 12,
         owned_since: timestamp(1_799_990_000),
         last_move_reason: "takeover".to_owned(),
+        ..Default::default()
     }
 }
 
@@ -169,6 +171,7 @@ pub(in crate::cli::top) fn any(values: &[i64], name: &str, utilization: f64) -> 
         own_refusals: long(),
         foreign_refusals: long(),
         holds: long(),
+        reserve: 0,
     };
     let (calls, bulk) = (Some(window()), Some(window()));
     let number = long();
@@ -215,6 +218,8 @@ pub(in crate::cli::top) fn any(values: &[i64], name: &str, utilization: f64) -> 
         epoch: long(),
         owned_since: time,
         last_move_reason: name.to_owned(),
+        outage_cause: name.to_owned(),
+        ..Default::default()
     }
 }
 
