@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock;
 use crate::context::RequestContext;
 use crate::crm::{Client, Operation};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Cause, ErrorKind, Result};
 
 /// Maximum time that a caller of `get_if_available` waits for the first value.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -160,8 +160,10 @@ where
             let context = RequestContext::internal(O::NAME, REFRESH_TIMEOUT);
             if let Err(error) = cached.fetch(&context).await {
                 tracing::warn!(
+                    tenant = cached.shared.crm.tenant(),
                     endpoint = O::NAME,
                     error = error.name(),
+                    cause = error.details.cause.map(Cause::name),
                     "refreshing a cached value failed"
                 );
                 cached.pause();
@@ -175,6 +177,7 @@ where
         let unreadable = O::unreadable(&output);
         if self.shared.unreadable.swap(unreadable, Ordering::Relaxed) != unreadable && unreadable > 0 {
             tracing::warn!(
+                tenant = self.shared.crm.tenant(),
                 endpoint = O::NAME,
                 unreadable,
                 "response has unreadable records; the other records are used"

@@ -1,7 +1,5 @@
 //! The command line: serve, simulate, demo, check, probe, caller, store, cluster, health, top, shares, import, export.
 
-#![expect(clippy::print_stdout, reason = "the output of commands")]
-
 mod cli;
 
 use std::io::Write;
@@ -9,8 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use leadgate::domain::characters::{self, TextForm};
 use leadgate::telemetry::log;
 
+use crate::cli::output::{self, print_line};
 use crate::cli::process::{CommandError, ConfigOption};
 use crate::cli::{caller, check, client, cluster, probe, serve, shares, store, top, transfer};
 #[cfg(feature = "simulator")]
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(run(cli.command));
     runtime.shutdown_timeout(TASKS_TIMEOUT);
     log::flush();
+    let result = result.and_then(|()| output::error().map_or(Ok(()), |error| Err(error.into())));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
@@ -106,13 +107,15 @@ async fn run(command: Command) -> Result<(), CommandError> {
 }
 
 fn failed(error: &CommandError) -> ExitCode {
+    // The text may be one of another program.
+    let text = characters::visible(&error.text, TextForm::Lines);
     // If standard error is closed, the exit code still reports the error.
-    let _ = writeln!(std::io::stderr(), "leadgate: {}", error.text);
+    let _ = writeln!(std::io::stderr(), "leadgate: {text}");
     ExitCode::from(error.code)
 }
 
 async fn health(connection: &client::ConnectionOptions) -> Result<(), String> {
     connection.health().await?;
-    println!("serving");
+    print_line!("serving");
     Ok(())
 }

@@ -32,6 +32,8 @@ DASHBOARDS = Path("deploy/grafana/dashboards")
 DATASOURCES = Path("deploy/grafana/datasources/prometheus.yaml")
 ALERT_TESTS = sorted(ALERTS.parent.glob("*_test.yaml"))
 GUIDE = Path("docs/operations.md")
+# The placeholder that operators replace.
+RUNBOOKS = "https://leadgate.example"
 SERVICE_MONITOR = json.loads(Path("tools/schemas/service-monitor.json").read_text(encoding="utf-8"))
 # unhealthyPodEvictionPolicy of a PodDisruptionBudget is stable since 1.31.
 VERSIONS = ["1.31", "1.37"]
@@ -245,8 +247,8 @@ def alert_errors():
     if headings != names:
         yield f"{GUIDE}: has sections for the alerts {headings}, {ALERTS} has {names}"
     for rule in rules:
-        if rule["annotations"]["runbook"] != f"{GUIDE}#{rule['alert'].lower()}":
-            yield f"{ALERTS}: {rule['alert']}: the runbook is not the section of the alert"
+        if rule["annotations"]["runbook_url"] != f"{RUNBOOKS}/{GUIDE}#{rule['alert'].lower()}":
+            yield f"{ALERTS}: {rule['alert']}: runbook_url is not the section of the alert"
     tests = {test["name"]: test["promql_expr_test"] for file in ALERT_TESTS for test in load(file)["tests"]}
     for name in names:
         expression = f'ALERTS{{alertname="{name}",alertstate="firing"}}'

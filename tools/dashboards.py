@@ -123,16 +123,26 @@ def row(title):
 def overview():
     codes = "CANCELLED|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL|UNAVAILABLE|DATA_LOSS"
     failed = 'code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS"'
+    # Health checks and reflection are no work.
+    own = JOB + ',method=~"/leadgate.*"'
     return [
-        stat("Replicas", "Replicas whose metrics Prometheus can read.", f"sum(up{{{JOB}}})"),
-        stat("RPCs", "Finished RPCs per second.", f"sum({rate('leadgate_rpcs_total', JOB)})", "reqps"),
+        stat("Replicas", "Replicas whose metrics Prometheus can read.", f"sum(up{{{JOB}}})", width=3),
+        stat("RPCs", "Finished RPCs per second.", f"sum({rate('leadgate_rpcs_total', JOB)})", "reqps", width=3),
         stat(
             "Failed RPCs",
-            "Part of the RPCs that failed because of leadgate, its store or LeadSquared: UNAVAILABLE, INTERNAL, UNKNOWN, DATA_LOSS.",
-            f"(sum({rate('leadgate_rpcs_total', JOB + ',' + failed)}) or vector(0)) / sum({rate('leadgate_rpcs_total', JOB)})",
+            "Part of the RPCs of leadgate's services that failed because of leadgate, its store or LeadSquared: UNAVAILABLE, INTERNAL, UNKNOWN, DATA_LOSS.",
+            f"(sum({rate('leadgate_rpcs_total', own + ',' + failed)}) or vector(0)) / sum({rate('leadgate_rpcs_total', own)})",
             "percentunit",
             0.01,
             0.05,
+            width=3,
+        ),
+        stat(
+            "Paused tenants",
+            "Tenants that an operator has paused. Their RPCs fail with TENANT_PAUSED.",
+            f"sum(max by (job, tenant) (leadgate_tenant_paused{{{TENANT}}}))",
+            warning=1,
+            width=3,
         ),
         stat(
             "Open circuit breakers",
@@ -337,6 +347,8 @@ def cluster():
         graph("Audit", "Lines per second, by outcome.", [(total("instance, outcome", rate("leadgate_audit_lines_total", JOB)), "{{instance}} {{outcome}}")], "ops", 8),
         graph("Reloads of files", "In 5 minutes.", [(f"sum by (instance, what, result) (increase(leadgate_reloads_total{{{JOB}}}[5m]))", "{{instance}} {{what}} {{result}}"), (f"leadgate_reload_failing{{{JOB}}}", "{{instance}} {{what}} fails now")], "short", 8),
         graph("Failures of the process", "Connections that could not be accepted, per second; and 1 while the keys of the token issuer cannot be fetched.", [(rate("leadgate_accept_failures_total", JOB), "{{instance}} accept"), (f"leadgate_token_keys_failing{{{JOB}}}", "{{instance}} token keys")], "short", 8),
+        graph("Steering requests", "Requests under /admin in 5 minutes, by action and result. unknown: without the token, or for no such request.", [(f"sum by (action, result) (increase(leadgate_steering_requests_total{{{JOB}}}[5m]))", "{{action}} {{result}}")], "short", 12),
+        graph("Dropped spans and log lines", "Per second: spans that were not exported (traces), and lines that were not written (logs).", [(rate("leadgate_telemetry_dropped_total", JOB), "{{instance}} {{signal}}")], "short", 12),
     ]
 
 

@@ -199,7 +199,10 @@ fn quota(gateway: &Gateway) -> QuotaState {
             .collect(),
         daily_limit: quota.daily.limit,
         daily_used: quota.daily.used,
-        daily_remaining: quota.daily.remaining,
+        daily_remaining: match quota.daily.closed {
+            true => Some(0),
+            false => quota.daily.remaining,
+        },
         breaker_open: quota.breaker.state != BreakerState::Closed,
     }
 }

@@ -1,7 +1,9 @@
 //! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited. A stream has limits
 //! of its own: see [`Connection::outlast`].
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,12 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept. Most often, the process has no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Maximum number of bytes that wait in this process for a client that does not read. It also limits the headers of a request.
+const MAX_BUFFERED: usize = 32 * 1024;
+/// The send buffer of the kernel for a stream of small events, in bytes. Otherwise it grows to megabytes, so that a client that does not
+/// read is noticed late.
+const EVENT_SEND_BUFFER: u32 = 16 * 1024;
+
 /// The limits of a connection, as an extension of its request. Clones share them.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -32,19 +40,37 @@ pub(super) struct Connection {
 }
 
 struct ConnectionLimits {
+    peer: IpAddr,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Another handle of the socket, until the connection ends.
+    socket: Mutex<Option<TcpSocket>>,
     /// Set for a stream.
     stream_end: OnceLock<CancellationToken>,
 }
 
 impl Connection {
-    /// A connection with this permit.
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+    /// A connection of a client at this address, with this permit.
+    pub(super) fn new(permit: OwnedSemaphorePermit, peer: IpAddr, socket: Option<TcpSocket>) -> Self {
         Self {
             limits: Arc::new(ConnectionLimits {
+                peer,
                 permit: Mutex::new(Some(permit)),
+                socket: Mutex::new(socket),
                 stream_end: OnceLock::new(),
             }),
+        }
+    }
+
+    /// The address of the client.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.limits.peer
+    }
+
+    /// Limits the bytes that the kernel keeps for a client that does not read.
+    pub(super) fn limit_send_buffer(&self) {
+        if let Some(socket) = &*lock(&self.limits.socket) {
+            // Without it, a client that does not read is noticed later.
+            let _ = socket.set_send_buffer_size(EVENT_SEND_BUFFER);
         }
     }
 
@@ -56,8 +82,13 @@ impl Connection {
     }
 
     fn release(&self) {
-        let permit = &self.limits.permit;
-        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.limits.permit).take());
+    }
+
+    /// The connection has ended. The kernel closes it with the last handle.
+    fn ended(&self) {
+        self.release();
+        drop(lock(&self.limits.socket).take());
     }
 
     /// Waits until the connection has to end.
@@ -67,6 +98,10 @@ impl Connection {
             end.cancelled().await;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves until `stop`. Then waits until the open connections have ended.
@@ -87,7 +122,11 @@ async fn accept(listener: &TcpListener, routes: Router, metrics: &Metrics, conne
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(permit) = permits.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(connection(stream, routes.clone(), permit))),
+            Ok((stream, peer)) => {
+                // IPv4 clients of a socket for IPv6 have their IPv4 address.
+                let limits = Connection::new(permit, peer.ip().to_canonical(), handle(&stream).ok());
+                drop(connections.spawn(connection(stream, routes.clone(), limits)));
+            }
             Err(_) => {
                 metrics.accept_failed();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -96,9 +135,14 @@ async fn accept(listener: &TcpListener, routes: Router, metrics: &Metrics, conne
     }
 }
 
+/// Another handle of a socket.
+fn handle(stream: &TcpStream) -> std::io::Result<TcpSocket> {
+    let socket = stream.as_fd().try_clone_to_owned()?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
 /// Serves one request.
-async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePermit) {
-    let limits = Connection::new(permit);
+async fn connection(stream: TcpStream, routes: Router, limits: Connection) {
     let extension = limits.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(extension.clone());
@@ -108,13 +152,14 @@ async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePer
         .keep_alive(false)
         // CONNECTION_TIMEOUT includes the headers.
         .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFERED)
         .serve_connection(TokioIo::new(stream), service);
     // An error, such as a closed connection, concerns the client only.
     tokio::select! {
         _ = connection => {}
         () = limits.limit() => {}
     }
-    limits.release();
+    limits.ended();
 }
 
 #[cfg(test)]
@@ -125,7 +170,7 @@ mod tests {
     use axum::Extension;
     use axum::body::{Body, Bytes};
     use axum::routing::get;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::Instant;
 
     use super::*;
@@ -163,6 +208,52 @@ mod tests {
         assert_eq!(start.elapsed(), CONNECTION_TIMEOUT);
         stop.cancel();
         serving.await.unwrap();
+    }
+
+    /// The number of bytes of small events that a client takes which does not read.
+    async fn unread_bytes(is_limited: bool) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        client
+            .write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stream_end = end.clone();
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let receiver = Arc::new(Mutex::new(Some(receiver)));
+        let stream = get(move |Extension(connection): Extension<Connection>| async move {
+            connection.outlast(stream_end);
+            if is_limited {
+                connection.limit_send_buffer();
+            }
+            let receiver = lock(&receiver).take().unwrap();
+            Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver))
+        });
+        let routes = Router::new().route("/stream", stream);
+        let serving = TaskTracker::new().spawn(serve(listener, routes, Arc::default(), stop.clone()));
+        let event = Bytes::from(vec![b'x'; 4096]);
+        let mut sent = 0;
+        let limit = Duration::from_secs(20);
+        while tokio::time::timeout(limit, sender.send(Ok::<_, Infallible>(event.clone())))
+            .await
+            .is_ok()
+        {
+            sent += event.len();
+        }
+        end.cancel();
+        stop.cancel();
+        serving.await.unwrap();
+        sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_noticed_after_few_events() {
+        // One event per second.
+        let (limited, usual) = (unread_bytes(true).await, unread_bytes(false).await);
+        assert!(limited < 128 * 1024 && limited < usual / 4, "{limited} {usual}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::domain::pause::Pause;
 use crate::identity::AdminToken;
 use crate::store::{Store, StoreError};
-use crate::telemetry::log::{self, FilterError, LineLimit};
+use crate::telemetry::log::{self, FilterError, LineLimit, NewFilter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
@@ -37,6 +37,8 @@ const MAX_BODY: usize = 4096;
 const STORE_TIMEOUT: Duration = Duration::from_secs(8);
 /// The code of a request that succeeded, in logs and metrics.
 const OK: &str = "OK";
+/// The action and the method of a request without the token, or of no known request, in logs and metrics and in the audit.
+const UNKNOWN: &str = "unknown";
 
 /// What the requests change.
 pub(super) struct Steering {
@@ -61,7 +63,9 @@ pub(super) struct Steering {
 /// A request with a known path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
+    GetLogFilter,
     SetLogFilter,
+    GetSampling,
     SetSampling,
     Pause(String),
     Resume(String),
@@ -80,7 +84,9 @@ struct LogBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SamplingBody {
-    ratio: f64,
+    /// `None`: that of the settings. It must be given.
+    #[serde(deserialize_with = "Option::deserialize")]
+    ratio: Option<f64>,
 }
 
 /// The body of a request to pause or resume an account.
@@ -95,6 +101,8 @@ type SteeringResult = Result<Response, SteeringError>;
 /// The routes of the requests.
 pub(super) fn routes(steering: Steering) -> Router {
     Router::new()
+        .route("/admin", any(respond))
+        .route("/admin/", any(respond))
         .route("/admin/{*action}", any(respond))
         .with_state(Arc::new(steering))
 }
@@ -110,28 +118,31 @@ async fn respond(State(steering): State<Arc<Steering>>, request: Request) -> Res
 
 impl Steering {
     async fn handle(&self, request: Request) -> Response {
-        if let Err(error) = self.authorize(request.headers()) {
-            return self.refused(error);
-        }
         let (parts, body) = request.into_parts();
-        let action = match Action::of(&parts.method, parts.uri.path()) {
-            Ok(action) => action,
-            Err(error) => return self.refused(error),
+        let connection = parts.extensions.get::<Connection>();
+        if let Err(error) = self.authorize(&parts.headers) {
+            return self.refused(error, connection);
+        }
+        let action = Action::of(&parts.method, parts.uri.path());
+        let (name, method, tenant) = match &action {
+            Ok(action) => (action.name(), action.method(), action.tenant().map(str::to_owned)),
+            Err(_) => (UNKNOWN, UNKNOWN, None),
         };
+        let tenant = tenant.filter(|name| self.tenants.named(name).is_some());
         let request_id = uuid::Uuid::new_v4().to_string();
         let audited = SteeringAudit {
-            method: action.method(),
-            tenant: action.tenant().filter(|name| self.tenants.named(name).is_some()),
+            method,
+            tenant: tenant.as_deref(),
             request_id: &request_id,
         };
         let may_begin = match &self.audit {
             Some(audit) => audit.begin_steering(&audited).await,
             None => true,
         };
-        let connection = parts.extensions.get::<Connection>().cloned();
-        let result = match may_begin {
-            true => self.execute(&action, body, connection.as_ref()).await,
-            false => Err(SteeringError::unavailable(
+        let result = match (action, may_begin) {
+            (Ok(action), true) => self.execute(&action, body, connection, &request_id).await,
+            (Err(error), _) => Err(error),
+            (Ok(_), false) => Err(SteeringError::unavailable(
                 "AUDIT_UNAVAILABLE",
                 "the audit file cannot be written (audit.required); nothing was changed".to_owned(),
             )),
@@ -140,8 +151,8 @@ impl Steering {
         if let Some(audit) = &self.audit {
             audit.end_steering(&audited, outcome).await;
         }
-        self.metrics.steered(action.name(), outcome);
-        let (action, tenant) = (action.name(), audited.tenant);
+        self.metrics.steered(name, outcome);
+        let (action, tenant) = (name, audited.tenant);
         match &result {
             Ok(_) => tracing::info!(action, tenant, request_id, "steering request finished"),
             Err(SteeringError { code, message, .. }) => {
@@ -164,7 +175,10 @@ impl Steering {
             let message = "steering requests are not accepted: admin.token is not set".to_owned();
             return Err(SteeringError::new(StatusCode::FORBIDDEN, "STEERING_DISABLED", message));
         };
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        // Another program may have checked the other value.
+        let given = values.next().filter(|_| values.next().is_none());
+        let given = given.and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -172,30 +186,39 @@ impl Steering {
         match given {
             Some(given) if token.is(given) => Ok(()),
             _ => {
-                let message =
-                    "the header must be \"authorization: Bearer TOKEN\", with the token of admin.token".to_owned();
+                let message = "there must be one header \"authorization: Bearer TOKEN\", with the token of admin.token"
+                    .to_owned();
                 Err(SteeringError::new(StatusCode::UNAUTHORIZED, "TOKEN_INVALID", message))
             }
         }
     }
 
-    /// Counts and logs a request that names no action, or has no right to it.
-    fn refused(&self, error: SteeringError) -> Response {
-        self.metrics.steered("unknown", error.code);
+    /// Counts and logs a request without the token.
+    fn refused(&self, error: SteeringError, connection: Option<&Connection>) -> Response {
+        self.metrics.steered(UNKNOWN, error.code);
         if let Some(suppressed) = self.refused.admit(Instant::now()) {
-            tracing::warn!(code = error.code, suppressed, "steering request refused");
+            let peer = connection.map(|connection| tracing::field::display(connection.peer()));
+            tracing::warn!(peer, code = error.code, suppressed, "steering request refused");
         }
         error.response()
     }
 
-    async fn execute(&self, action: &Action, body: Body, connection: Option<&Connection>) -> SteeringResult {
+    async fn execute(
+        &self,
+        action: &Action,
+        body: Body,
+        connection: Option<&Connection>,
+        request_id: &str,
+    ) -> SteeringResult {
         let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
             let message = format!("the body has more than {MAX_BODY} bytes, or cannot be read");
             SteeringError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
         })?;
         match action {
-            Action::SetLogFilter => set_log_filter(&body),
-            Action::SetSampling => self.set_sampling(&body),
+            Action::GetLogFilter => get_log_filter(),
+            Action::SetLogFilter => set_log_filter(&body, request_id),
+            Action::GetSampling => self.get_sampling(),
+            Action::SetSampling => self.set_sampling(&body, request_id),
             Action::Pause(tenant) => self.pause(tenant, &body).await,
             Action::Resume(tenant) => self.resume(tenant, &body).await,
             Action::ShutDown => {
@@ -206,16 +229,23 @@ impl Steering {
         }
     }
 
+    fn get_sampling(&self) -> SteeringResult {
+        let sampling = self.traces.sampling().ok_or_else(traces_off)?;
+        let response = json!({"ratio": sampling.in_use, "configured": sampling.configured});
+        Ok(json_response(StatusCode::OK, &response))
+    }
+
     /// Changes the ratio of sampled traces until the next start of the process.
-    fn set_sampling(&self, body: &Bytes) -> SteeringResult {
+    fn set_sampling(&self, body: &Bytes, request_id: &str) -> SteeringResult {
         let SamplingBody { ratio } = body_of(body)?;
-        if !(0.0..=1.0).contains(&ratio) {
-            return Err(SteeringError::invalid("ratio must be 0 to 1".to_owned()));
+        if ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+            return Err(SteeringError::invalid(
+                "ratio must be 0 to 1, or null for that of the settings".to_owned(),
+            ));
         }
-        if !self.traces.is_on() {
-            let message = "traces are off: telemetry.otlp_endpoint is not set".to_owned();
-            return Err(SteeringError::new(StatusCode::CONFLICT, "TRACES_OFF", message));
-        }
+        let before = self.traces.sampling().ok_or_else(traces_off)?;
+        let ratio = ratio.unwrap_or(before.configured);
+        log_change("sampling", request_id, &before.in_use.to_string(), &ratio.to_string());
         self.traces.set_sampling(ratio);
         Ok(json_response(StatusCode::OK, &json!({"ratio": ratio})))
     }
@@ -227,16 +257,18 @@ impl Steering {
         let pause = Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
         let _pausing = self.pausing.lock().await;
         let pause = within_timeout(self.store.pause(tenant, &pause)).await?;
+        // Immediately: the store and this process must not differ, whatever follows.
+        if self.tenants.membership().is_none() {
+            self.tenants.pauses().set(tenant, Some(pause.clone()));
+        }
+        let Pause { since, reason } = pause;
         tracing::warn!(tenant, reason, "tenant pause requested");
         let response = json!({
             "tenant": tenant,
             "paused": true,
-            "since": pause.since.to_string(),
-            "reason": pause.reason,
+            "since": since.to_string(),
+            "reason": reason,
         });
-        if self.tenants.membership().is_none() {
-            self.tenants.pauses().set(tenant, Some(pause));
-        }
         Ok(json_response(StatusCode::OK, &response))
     }
 
@@ -247,10 +279,11 @@ impl Steering {
         Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
         let _pausing = self.pausing.lock().await;
         within_timeout(self.store.resume(tenant)).await?;
-        tracing::info!(tenant, reason, "tenant resumption requested");
+        // As for a pause.
         if self.tenants.membership().is_none() {
             self.tenants.pauses().set(tenant, None);
         }
+        tracing::info!(tenant, reason, "tenant resumption requested");
         Ok(json_response(
             StatusCode::OK,
             &json!({"tenant": tenant, "paused": false}),
@@ -273,7 +306,9 @@ impl Action {
     fn of(method: &Method, path: &str) -> Result<Self, SteeringError> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
         let (expected, action) = match parts.as_slice() {
+            ["log"] if *method == Method::GET => (Method::GET, Self::GetLogFilter),
             ["log"] => (Method::PUT, Self::SetLogFilter),
+            ["sampling"] if *method == Method::GET => (Method::GET, Self::GetSampling),
             ["sampling"] => (Method::PUT, Self::SetSampling),
             ["tenants", name, "pause"] => (Method::POST, Self::Pause((*name).to_owned())),
             ["tenants", name, "resume"] => (Method::POST, Self::Resume((*name).to_owned())),
@@ -285,7 +320,8 @@ impl Action {
             }
         };
         if *method != expected {
-            let message = format!("the method must be {expected}");
+            let or_get = if expected == Method::PUT { "GET or " } else { "" };
+            let message = format!("the method must be {or_get}{expected}");
             return Err(SteeringError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "METHOD_NOT_ALLOWED",
@@ -295,10 +331,12 @@ impl Action {
         Ok(action)
     }
 
-    /// The name in logs and metrics.
+    /// The name in logs and metrics. The description of the metric lists all of them.
     fn name(&self) -> &'static str {
         match self {
+            Self::GetLogFilter => "get_log",
             Self::SetLogFilter => "log",
+            Self::GetSampling => "get_sampling",
             Self::SetSampling => "sampling",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
@@ -310,6 +348,8 @@ impl Action {
     /// The method and the path in the audit.
     fn method(&self) -> &'static str {
         match self {
+            Self::GetLogFilter => "GET /admin/log",
+            Self::GetSampling => "GET /admin/sampling",
             Self::SetLogFilter => "PUT /admin/log",
             Self::SetSampling => "PUT /admin/sampling",
             Self::Pause(_) => "POST /admin/tenants/NAME/pause",
@@ -322,23 +362,60 @@ impl Action {
     fn tenant(&self) -> Option<&str> {
         match self {
             Self::Pause(tenant) | Self::Resume(tenant) => Some(tenant),
-            Self::SetLogFilter | Self::SetSampling | Self::ShutDown | Self::Backup => None,
+            Self::GetLogFilter
+            | Self::SetLogFilter
+            | Self::GetSampling
+            | Self::SetSampling
+            | Self::ShutDown
+            | Self::Backup => None,
         }
     }
 }
 
+fn get_log_filter() -> SteeringResult {
+    let filters = log::filters()?;
+    let response = json!({"filter": filters.in_use, "configured": filters.configured});
+    Ok(json_response(StatusCode::OK, &response))
+}
+
 /// Changes the log filter until the next start of the process.
-fn set_log_filter(body: &Bytes) -> SteeringResult {
+fn set_log_filter(body: &Bytes, request_id: &str) -> SteeringResult {
     let filter = body_of::<LogBody>(body)?.filter.filter(|filter| !filter.is_empty());
-    match log::set_filter(filter.as_deref()) {
-        Ok(filter) => Ok(json_response(StatusCode::OK, &json!({"filter": filter}))),
-        Err(FilterError::Invalid(reason)) => {
-            let message = format!("filter is invalid: {reason}");
-            Err(SteeringError::new(StatusCode::BAD_REQUEST, "INVALID_FILTER", message))
-        }
-        Err(FilterError::NoLog) => {
-            let message = "this process writes no log".to_owned();
-            Err(SteeringError::unavailable("LOG_UNAVAILABLE", message))
+    let new = NewFilter::new(filter.as_deref())?;
+    let before = log::filters()?;
+    let filter = filter.unwrap_or(before.configured);
+    log_change("log", request_id, &before.in_use, &filter);
+    new.apply()?;
+    Ok(json_response(StatusCode::OK, &json!({"filter": filter})))
+}
+
+/// Logs a change before it is made: the new log filter may leave out later lines.
+fn log_change(action: &'static str, request_id: &str, former_value: &str, value: &str) {
+    tracing::info!(
+        action,
+        request_id,
+        former_value,
+        value,
+        "value changes until the process ends"
+    );
+}
+
+fn traces_off() -> SteeringError {
+    let message = "traces are off: telemetry.otlp_endpoint is not set".to_owned();
+    SteeringError::new(StatusCode::CONFLICT, "TRACES_OFF", message)
+}
+
+impl From<FilterError> for SteeringError {
+    fn from(error: FilterError) -> Self {
+        match error {
+            FilterError::Invalid(reason) => {
+                let message = format!("filter is invalid: {reason}");
+                Self::new(StatusCode::BAD_REQUEST, "INVALID_FILTER", message)
+            }
+            FilterError::NoLog => {
+                let message = "this process writes no log".to_owned();
+                Self::unavailable("LOG_UNAVAILABLE", message)
+            }
         }
     }
 }
@@ -378,7 +455,9 @@ mod tests {
     fn an_action_has_one_method_and_one_path() {
         let action = |method: Method, path: &str| Action::of(&method, path).map_err(|error| error.code);
         assert_eq!(action(Method::PUT, "/admin/log"), Ok(Action::SetLogFilter));
+        assert_eq!(action(Method::GET, "/admin/log"), Ok(Action::GetLogFilter));
         assert_eq!(action(Method::PUT, "/admin/sampling"), Ok(Action::SetSampling));
+        assert_eq!(action(Method::GET, "/admin/sampling"), Ok(Action::GetSampling));
         assert_eq!(
             action(Method::POST, "/admin/tenants/acme/pause"),
             Ok(Action::Pause("acme".to_owned()))
@@ -396,6 +475,33 @@ mod tests {
     }
 
     #[test]
+    fn the_metric_lists_each_action() {
+        let actions = [
+            Action::GetLogFilter,
+            Action::SetLogFilter,
+            Action::GetSampling,
+            Action::SetSampling,
+            Action::Pause(String::new()),
+            Action::Resume(String::new()),
+            Action::ShutDown,
+            Action::Backup,
+        ];
+        let metrics = Metrics::descriptions();
+        let metric = metrics
+            .iter()
+            .find(|metric| metric.name == "leadgate_steering_requests_total");
+        let label = metric
+            .unwrap()
+            .labels
+            .iter()
+            .find(|label| label.name == "action")
+            .unwrap();
+        let listed: Vec<_> = label.values.split('`').skip(1).step_by(2).collect();
+        let names = actions.iter().map(Action::name).chain([UNKNOWN]);
+        assert_eq!(listed, names.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_body_has_only_known_fields() {
         let pause = |text: &str| optional::<PauseBody>(&Bytes::from(text.to_owned()));
         assert_eq!(pause("").unwrap().reason, None);
@@ -404,5 +510,8 @@ mod tests {
         for text in ["x", "[]", r#"{"why":"x"}"#, r#"{"reason":1}"#] {
             assert_eq!(pause(text).map(|_| ()).unwrap_err().code, "INVALID_BODY", "{text}");
         }
+        let ratio = |text: &'static str| body_of::<SamplingBody>(&Bytes::from_static(text.as_bytes()));
+        assert_eq!(ratio(r#"{"ratio":null}"#).unwrap().ratio, None);
+        assert_eq!(ratio("{}").map(|_| ()).unwrap_err().code, "INVALID_BODY");
     }
 }

@@ -154,6 +154,7 @@ impl Accounts {
         };
         let Shared { metrics, tasks, .. } = &*self.shared;
         let quota = Quota::new(
+            name,
             &tenant.limits,
             &quotas,
             tenant.batching.sizes(),

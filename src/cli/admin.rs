@@ -99,10 +99,15 @@ pub(crate) async fn text(response: Response<Incoming>) -> Result<Bytes, String> 
 
 /// Parses the address of an admin port.
 pub(crate) fn parse(option: &str, text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host());
-    url.ok_or_else(|| format!("{option} must be http://HOST:PORT, the address of the admin port"))
+    let is_bare = |url: &Url| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        url.scheme() == "http" && url.has_host() && !has_user && !has_more
+    };
+    let url = Url::parse(text).ok().filter(is_bare);
+    url.ok_or_else(|| {
+        format!("{option} must be http://HOST:PORT, the address of the admin port, without a user, a path or a query")
+    })
 }
 
 /// The URL by which this machine reaches a listening address.
@@ -148,7 +153,16 @@ mod tests {
     #[test]
     fn the_address_is_a_url_without_tls() {
         assert!(parse("--admin", "http://127.0.0.1:9464").is_ok());
-        for text in ["127.0.0.1:9464", "https://gate:9464", "http://"] {
+        for text in [
+            "127.0.0.1:9464",
+            "https://gate:9464",
+            "http://",
+            "http://user@gate:9464",
+            "http://:secret@gate:9464",
+            "http://gate:9464/admin",
+            "http://gate:9464/?x=1",
+            "http://gate:9464#x",
+        ] {
             let error = parse("--admin", text).unwrap_err();
             assert!(
                 error.contains("--admin") && error.contains("http://HOST:PORT"),

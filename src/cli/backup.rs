@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 
 use crate::cli::admin::{self, AdminPort};
+use crate::cli::output::print_line;
 use crate::cli::process::{ConfigOption, shutdown_signal};
 
 /// Maximum time for the gateway to copy the store on its own disk.
@@ -44,7 +45,7 @@ pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
     let interrupted = shutdown_signal()?;
     tokio::select! {
         bytes = options.write() => {
-            println!("Wrote {} bytes to {}.", bytes?, options.file.display());
+            print_line!("Wrote {} bytes to {}.", bytes?, options.file.display());
             Ok(())
         }
         // The incomplete file is deleted when it is dropped.
@@ -55,6 +56,10 @@ pub(crate) async fn run(options: &BackupOptions) -> Result<(), String> {
 impl BackupOptions {
     /// Writes the file. Returns its length.
     async fn write(&self) -> Result<u64, String> {
+        // Other programs write to standard output then, and no file would have that name.
+        if self.file.as_os_str() == "-" {
+            return Err("FILE must be a file: standard output is not supported".to_owned());
+        }
         let port = self.target()?;
         let name = self.file.display();
         if fs::symlink_metadata(&self.file).is_ok() {
@@ -89,6 +94,12 @@ impl BackupOptions {
     fn target(&self) -> Result<AdminPort, String> {
         let config = match (&self.admin, &self.token_file) {
             (Some(_), Some(_)) => None,
+            (Some(_), None) if !self.config.is_given() => {
+                return Err("--admin needs the token: give --token-file, or --config with admin.token".to_owned());
+            }
+            (None, Some(_)) if !self.config.is_given() => {
+                return Err("--token-file needs the address: give --admin, or --config with admin.listen".to_owned());
+            }
             _ => Some(self.config.load()?),
         };
         let url = match (&self.admin, &config) {

@@ -8,6 +8,7 @@ use leadgate::identity::{Credential, check_name};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::client::note;
+use crate::cli::output::print_line;
 
 /// Maximum size of the input of `caller hash`, in bytes. A key is shorter.
 const MAX_INPUT: u64 = 4096;
@@ -33,7 +34,7 @@ pub(crate) fn run(command: &CallerCommand) -> Result<(), String> {
 fn new(name: &str) -> Result<(), String> {
     check_name(name).map_err(|error| format!("{name:?}: {error}"))?;
     let key = api_key::generate(name);
-    println!("{key}");
+    print_line!("{key}");
     // A dot would separate tables.
     let table = match name.contains('.') {
         true => format!("\"{name}\""),
@@ -61,7 +62,7 @@ fn hash() -> Result<(), String> {
     read.map_err(|error| format!("reading standard input failed: {error}"))?;
     let key = text.expose_secret().trim_end_matches(['\r', '\n']);
     match api_key::credential(key) {
-        Some(Credential::ApiKey { caller, hash }) if check_name(&caller).is_ok() => println!("{hash}"),
+        Some(Credential::ApiKey { caller, hash }) if check_name(&caller).is_ok() => print_line!("{hash}"),
         _ => {
             return Err(
                 "standard input has no API key: it must be one line, as `leadgate caller new` prints it".to_owned(),

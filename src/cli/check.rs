@@ -18,6 +18,7 @@ use leadgate::gateway::Gateway;
 use leadgate::store::{ClusterStatus, ReplicaStatus, Store, StoreOptions};
 use url::Url;
 
+use crate::cli::output::print_line;
 use crate::cli::process::ConfigOption;
 use crate::cli::store::{SEE_METRIC, list_damaged};
 
@@ -117,10 +118,10 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
         UsageRecord::Leases => App::with_store(config, in_memory().await?).await?,
         _ => App::with_store(config, store.clone()).await?,
     };
-    println!("The configuration is valid: {} tenant(s).", accounts.len());
+    print_line!("The configuration is valid: {} tenant(s).", accounts.len());
     warnings.extend(app.certificate_warnings());
     for warning in &warnings {
-        println!("warning: {warning}");
+        print_line!("warning: {warning}");
     }
     let mut checked = Ok(());
     if options.connect {
@@ -144,7 +145,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
         };
         checked = checked.and(token_keys);
         for warning in &account_warnings {
-            println!("warning: {warning}");
+            print_line!("warning: {warning}");
         }
         warnings.extend(account_warnings);
     }
@@ -186,11 +187,11 @@ async fn check_token_keys(app: &App) -> Result<(), String> {
     match issuer.check().await {
         None => Ok(()),
         Some((url, Ok(keys))) => {
-            println!("auth.jwt.jwks: {url} has {keys} usable key(s)");
+            print_line!("auth.jwt.jwks: {url} has {keys} usable key(s)");
             Ok(())
         }
         Some((url, Err(error))) => {
-            println!("auth.jwt.jwks: fetching {url} failed: {error}");
+            print_line!("auth.jwt.jwks: fetching {url} failed: {error}");
             Err("the keys of the token issuer cannot be fetched".to_owned())
         }
     }
@@ -206,21 +207,21 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
         return Ok((in_memory().await?, UsageRecord::NoStore));
     }
     if let Some(path) = Store::check_path(url).map_err(|error| error.to_string())? {
-        println!("There is no store yet. The gateway will create {}.", path.display());
+        print_line!("There is no store yet. The gateway will create {}.", path.display());
         return Ok((in_memory().await?, UsageRecord::NoStore));
     }
     match Store::open(url).await {
         Ok(store) => {
             let damaged = list_damaged(&store).await?;
             if !damaged.is_empty() {
-                println!(
+                print_line!(
                     "The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table."
                 );
             }
             Ok((store, UsageRecord::Saved))
         }
         Err(error) if error.is_in_use() => {
-            println!("{error}, probably by the running gateway of this configuration. {SEE_METRIC}");
+            print_line!("{error}, probably by the running gateway of this configuration. {SEE_METRIC}");
             Ok((in_memory().await?, UsageRecord::StoreInUse))
         }
         Err(error) => Err(error.to_string()),
@@ -235,9 +236,10 @@ async fn open_database(
     warnings: &mut Vec<String>,
 ) -> Result<(Store, UsageRecord, ServedTenants), String> {
     let report = Store::report(options).await.map_err(|error| error.to_string())?;
-    println!(
+    print_line!(
         "{options}: PostgreSQL {}, {:.1?} per transaction",
-        report.version, report.latency
+        report.version,
+        report.latency
     );
     warnings.extend(report.warnings.iter().map(|text| format!("store: {text}")));
     if report.latency > SLOW_STORE {
@@ -249,8 +251,8 @@ async fn open_database(
     let (found, current) = (report.schema_version, report.current_schema_version);
     if found < current {
         match found {
-            0 => println!("There is no store yet. The gateway will create its tables."),
-            _ => println!("The gateway will migrate the tables from version {found} to {current}."),
+            0 => print_line!("There is no store yet. The gateway will create its tables."),
+            _ => print_line!("The gateway will migrate the tables from version {found} to {current}."),
         }
         let record = match found {
             0 => UsageRecord::NoStore,
@@ -260,13 +262,13 @@ async fn open_database(
     }
     let store = Store::open_with(options).await.map_err(|error| error.to_string())?;
     if !list_damaged(&store).await?.is_empty() {
-        println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table.");
+        print_line!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table.");
     }
     let status = store.cluster_status().await.map_err(|error| error.to_string())?;
     let status = status.unwrap_or_default();
     let served = served_tenants(&status, lease);
     if !served.is_empty() || status.leases.iter().any(|lease| lease.owner.is_some()) {
-        println!("Replicas use the store.");
+        print_line!("Replicas use the store.");
     }
     Ok((store, UsageRecord::Leases, served))
 }
@@ -304,7 +306,7 @@ async fn check_free_accounts(
 ) -> Result<(), String> {
     let mut skipped = 0;
     for (name, reason) in served.iter().filter(|(name, _)| accounts.contains_key(*name)) {
-        println!("{name}: not checked, because {reason}");
+        print_line!("{name}: not checked, because {reason}");
         skipped += 1;
     }
     let mut checked = Ok(());
@@ -314,7 +316,7 @@ async fn check_free_accounts(
         let owned: BTreeSet<_> = app.tenants().gateways().map(|(name, _)| name.to_owned()).collect();
         ownership.end().await;
         for tenant in app.tenants().iter().filter(|tenant| !owned.contains(tenant.name())) {
-            println!("{}: not checked, because its lease cannot be acquired", tenant.name());
+            print_line!("{}: not checked, because its lease cannot be acquired", tenant.name());
             skipped += 1;
         }
     }
@@ -350,7 +352,7 @@ async fn check_accounts(
         };
         let report = check_account(&gateway, settings).await;
         for text in report.notes.iter().chain(&report.errors) {
-            println!("{name}: {text}");
+            print_line!("{name}: {text}");
         }
         failed += usize::from(!report.errors.is_empty());
         warnings.extend(report.warnings.into_iter().map(|text| format!("{name}: {text}")));
@@ -373,7 +375,7 @@ async fn check_accounts(
         UsageRecord::Leases | UsageRecord::NotMigrated => {}
         UsageRecord::NoStore => wait_for_slots(app).await,
         UsageRecord::StoreInUse => {
-            println!(
+            print_line!(
                 "A gateway uses the store and does not count the calls of this check: LeadSquared may reject a call of the gateway \
                  in the next window."
             );
@@ -392,10 +394,12 @@ async fn wait_for_slots(app: &App) {
     let waits = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
     let wait = waits.max().unwrap_or_default();
     if wait > MAX_WAIT {
-        println!("There is no store to record the calls of this check: wait {wait:.0?} before you start the gateway.");
+        print_line!(
+            "There is no store to record the calls of this check: wait {wait:.0?} before you start the gateway."
+        );
         return;
     }
-    println!("There is no store to record the calls of this check: waiting {wait:.1?} until their slots are free.");
+    print_line!("There is no store to record the calls of this check: waiting {wait:.1?} until their slots are free.");
     tokio::time::sleep(wait).await;
 }
 

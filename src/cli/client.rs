@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use clap::Args;
+use leadgate::domain::characters::{self, TextForm};
 use leadgate::grpc::{self, ClientTls};
 use leadgate::identity::api_key;
 use leadgate::{clock, config, tls};
@@ -311,7 +312,8 @@ impl GatewayClient {
 
 /// Prints a note to standard error, apart from the output of the command.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    // The text may be one of another program.
+    let _ = writeln!(io::stderr(), "{}", characters::visible(text, TextForm::Lines));
 }
 
 /// Returns an error of the gateway in one line, with what to do.

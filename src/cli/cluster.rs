@@ -10,6 +10,7 @@ use leadgate::domain::lease::ReplicaName;
 use leadgate::store::{ClusterStatus, LeaseStatus, ReplicaStatus, Store};
 use serde::Serialize;
 
+use crate::cli::output::{print_line, print_text};
 use crate::cli::process::ConfigOption;
 
 #[derive(Subcommand)]
@@ -93,9 +94,9 @@ pub(crate) async fn run(command: &ClusterCommand) -> Result<(), String> {
     match options.json {
         true => {
             let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-            println!("{text}");
+            print_line!("{text}");
         }
-        false => print!("{}", report.text()),
+        false => print_text!("{}", report.text()),
     }
     Ok(())
 }

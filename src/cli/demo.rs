@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::cli::output::print_line;
 use crate::cli::process::{bind, shutdown_signal};
 
 /// The number of concurrent reads of the tour.
@@ -100,7 +101,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
                 Some(setup) => setup.print_next_steps(address, admin_address),
             }
             signal.await;
-            println!("\nStopping.");
+            print_line!("\nStopping.");
         }
         stop.cancel();
         // Now, because a second signal ends the process at once.
@@ -114,7 +115,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
 }
 
 async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> {
-    println!(
+    print_line!(
         "leadgate {}: a gateway and a simulated LeadSquared in one process\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -122,7 +123,7 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
         .await
         .map_err(|error| format!("connecting to the gateway failed: {error}"))?;
 
-    println!("1. CreateLead");
+    print_line!("1. CreateLead");
     let asha = pb::LeadFields {
         first_name: Some("Asha".into()),
         last_name: Some("Rao".into()),
@@ -131,9 +132,9 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
         ..Default::default()
     };
     let created = create(&mut client, asha.clone()).await.map_err(unexpected)?;
-    println!("   lead {created}\n");
+    print_line!("   lead {created}\n");
 
-    println!("2. CreateLead with invalid values: all errors are found before a call is made");
+    print_line!("2. CreateLead with invalid values: all errors are found before a call is made");
     let faulty = pb::LeadFields {
         email_address: Some("nobody".into()),
         custom: [("mx_Shoe_Size".to_owned(), number(42.0))].into(),
@@ -141,10 +142,10 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     };
     print_error(create(&mut client, faulty).await)?;
 
-    println!("3. CreateLead again: the error names the existing lead");
+    print_line!("3. CreateLead again: the error names the existing lead");
     print_error(create(&mut client, asha.clone()).await)?;
 
-    println!("4. UpsertLead: the same lead, now in Pune");
+    print_line!("4. UpsertLead: the same lead, now in Pune");
     let moved = pb::LeadFields {
         city: Some("Pune".into()),
         ..asha
@@ -154,9 +155,9 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
         ..Default::default()
     };
     let upserted = client.upsert_lead(request).await.map_err(unexpected)?.into_inner();
-    println!("   lead {}\n", upserted.lead_id);
+    print_line!("   lead {}\n", upserted.lead_id);
 
-    println!("5. GetLead by email");
+    print_line!("5. GetLead by email");
     let lead = get(
         &mut client,
         pb::get_lead_request::Key::EmailAddress("asha@example.com".into()),
@@ -165,7 +166,7 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     .map_err(unexpected)?;
     let fields = lead.fields.unwrap_or_default();
     let text = Option::unwrap_or_default;
-    println!(
+    print_line!(
         "   number {}, {} {}, {}, {}\n",
         lead.lead_number,
         text(fields.first_name),
@@ -179,7 +180,7 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
 
 /// Sends more concurrent reads than LeadSquared allows calls.
 async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
-    println!("6. {BURST} concurrent reads, while LeadSquared allows 25 calls in 5 seconds");
+    print_line!("6. {BURST} concurrent reads, while LeadSquared allows 25 calls in 5 seconds");
     let started = Instant::now();
     let before = simulator.stats();
     let mut reads = JoinSet::new();
@@ -199,18 +200,18 @@ async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Res
     }
     bar.finish_and_clear();
     let after = simulator.stats();
-    println!(
+    print_line!(
         "   {} succeeded, {failed} failed, in {:.1} s",
         BURST - failed,
         started.elapsed().as_secs_f64()
     );
-    println!(
+    print_line!(
         "   LeadSquared accepted {} calls and rejected {}; at most {} of 25 calls in 5 seconds",
         after.accepted - before.accepted,
         after.refused - before.refused,
         simulator.worst_window()
     );
-    println!("   Most reads shared a batch. The callers did not need to know the limit.\n");
+    print_line!("   Most reads shared a batch. The callers did not need to know the limit.\n");
     if failed > 0 {
         return Err(format!("{failed} of {BURST} reads failed"));
     }
@@ -223,7 +224,7 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
         .await
         .map_err(|error| format!("connecting to the gateway failed: {error}"))?;
 
-    println!("7. ShareLead: the user Sam may read and write the lead for a minute");
+    print_line!("7. ShareLead: the user Sam may read and write the lead for a minute");
     let request = pb::ShareLeadRequest {
         lead: Some(pb::share_lead_request::Lead::LeadId(lead_id.to_owned())),
         user: Some(pb::share_lead_request::User::UserEmailAddress(SAM.to_owned())),
@@ -235,9 +236,9 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
     };
     let shared = client.share_lead(request).await.map_err(unexpected)?.into_inner();
     let share_id = shared.share.unwrap_or_default().share_id;
-    println!("   share {share_id}\n");
+    print_line!("   share {share_id}\n");
 
-    println!("8. WatchShare: the states of the share until it is active");
+    print_line!("8. WatchShare: the states of the share until it is active");
     let request = pb::WatchShareRequest {
         share_id: share_id.clone(),
     };
@@ -247,7 +248,7 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
         let share = change.share.unwrap_or_default();
         if share.state() != before {
             before = share.state();
-            println!("   {}", state(&share));
+            print_line!("   {}", state(&share));
         }
         if share.state() == pb::ShareState::Active {
             break;
@@ -258,27 +259,27 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
     }
     print_upstream_shares(simulator);
 
-    println!("9. ListShares: LeadSquared has no such list; leadgate keeps one");
+    print_line!("9. ListShares: LeadSquared has no such list; leadgate keeps one");
     let request = pb::ListSharesRequest::default();
     let listed = client.list_shares(request).await.map_err(unexpected)?.into_inner();
     for share in &listed.shares {
-        println!(
+        print_line!(
             "   lead {} for user {}: {}",
             share.lead_number,
             share.user_id,
             state(share)
         );
     }
-    println!();
+    print_line!();
 
-    println!("10. RevokeShare: access ends early");
+    print_line!("10. RevokeShare: access ends early");
     let request = pb::RevokeShareRequest {
         share: Some(pb::revoke_share_request::Share::ShareId(share_id)),
         wait_for: pb::WaitFor::Active.into(),
         ..Default::default()
     };
     let revoked = client.revoke_share(request).await.map_err(unexpected)?.into_inner();
-    println!("   {}", state(&revoked.share.unwrap_or_default()));
+    print_line!("   {}", state(&revoked.share.unwrap_or_default()));
     print_upstream_shares(simulator);
     Ok(())
 }
@@ -288,15 +289,17 @@ fn print_upstream_shares(simulator: &Simulator) {
     let shares = simulator.shares();
     for share in &shares {
         let access = if share.access == 2 { "write" } else { "read" };
-        println!(
+        print_line!(
             "   In LeadSquared: user {} may {access} lead {} until {:.0}",
-            share.user_id, share.entity_id, share.expires
+            share.user_id,
+            share.entity_id,
+            share.expires
         );
     }
     if shares.is_empty() {
-        println!("   In LeadSquared: no share");
+        print_line!("   In LeadSquared: no share");
     }
-    println!();
+    print_line!();
 }
 
 fn state(share: &pb::Share) -> String {
@@ -336,14 +339,14 @@ fn print_error(result: Result<String, Status>) -> Result<(), String> {
     };
     let details = status.get_error_details();
     let reason = details.error_info().map_or("", |info| &info.reason);
-    println!("   {} {reason}", code_name(status.code()));
+    print_line!("   {} {reason}", code_name(status.code()));
     for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
-        println!("     {}: {}", violation.field, violation.description);
+        print_line!("     {}: {}", violation.field, violation.description);
     }
     if let Some(resource) = details.resource_info() {
-        println!("     {}: {}", resource.description, status.message());
+        print_line!("     {}: {}", resource.description, status.message());
     }
-    println!();
+    print_line!();
     Ok(())
 }
 
@@ -352,7 +355,7 @@ fn code_name(code: Code) -> String {
 }
 
 fn print_next_steps(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
-    println!(
+    print_line!(
         r#"The gateway and the simulated LeadSquared keep running until Ctrl-C. Try:
 
   grpcurl -plaintext {address} list

@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
 pub(crate) mod open_files;
+pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod progress;

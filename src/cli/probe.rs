@@ -24,6 +24,7 @@ use url::Url;
 
 use crate::cli::admin::{self, AdminPort};
 use crate::cli::client::note;
+use crate::cli::output::{print_line, print_text};
 use crate::cli::process::{CommandError, ConfigOption, parse_duration, shutdown_signal};
 use crate::cli::progress::Progress;
 
@@ -140,8 +141,8 @@ pub(crate) async fn run(arguments: &ProbeArguments) -> Result<(), CommandError> 
     let json = serde_json::to_string_pretty(&report.json(&started, &flags(arguments)));
     let json = json.map_err(|error| error.to_string());
     files.write(&json.map_err(CommandError::from)?, &report.fragment(&name, &tenant))?;
-    print!("{}", table::table(&report, &tenant, width()));
-    println!("{} calls were sent.", report.calls);
+    print_text!("{}", table::table(&report, &tenant, width()));
+    print_line!("{} calls were sent.", report.calls);
     ended(&report)
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use leadgate::clock;
+use leadgate::domain::characters::{self, TextForm};
 use leadgate::grpc::{pb, timestamp};
 use pb::share_service_client::ShareServiceClient;
 use pb::user_service_client::UserServiceClient;
@@ -362,7 +363,10 @@ async fn revoke_all(gateway: &GatewayClient, found: Vec<Share>) -> Result<()> {
         let text = match revoked {
             Ok(share) if share.state() == ShareState::Revoking => "revoking: LeadSquared still processes it".to_owned(),
             Ok(share) => state_name(share.state()),
-            Err(status) => format!("failed: {}", explain(&status)),
+            Err(status) => {
+                let error = explain(&status);
+                format!("failed: {}", characters::visible(&error, TextForm::Line))
+            }
         };
         bar.inc(1);
         bar.suspend(|| {

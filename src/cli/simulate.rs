@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use leadgate_simulator::{Latency, Options, Refusal, Simulator, Window};
 
+use crate::cli::output::print_line;
 use crate::cli::process::{bind, parse_duration, shutdown_signal};
 
 #[derive(Args)]
@@ -60,10 +61,10 @@ pub(crate) async fn run(options: SimulateOptions) -> Result<(), String> {
 
     let listener = bind(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("The simulated LeadSquared is at http://{address}");
-    println!("  access key  {}", chosen.access_key);
-    println!("  secret key  {}", chosen.secret_key);
-    println!("  control     http://{address}/_simulator/options, /faults, /stats, /calls, /leads");
+    print_line!("The simulated LeadSquared is at http://{address}");
+    print_line!("  access key  {}", chosen.access_key);
+    print_line!("  secret key  {}", chosen.secret_key);
+    print_line!("  control     http://{address}/_simulator/options, /faults, /stats, /calls, /leads");
     Simulator::new(chosen)
         .serve(listener, shutdown_signal()?)
         .await

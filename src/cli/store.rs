@@ -6,7 +6,8 @@ use leadgate::clock;
 use leadgate::store::{CopiedRows, DamagedRow, Store, StoreOptions};
 
 use crate::cli::backup::{self, BackupOptions};
-use crate::cli::process::ConfigOption;
+use crate::cli::output::print_line;
+use crate::cli::process::{ConfigOption, environment};
 
 /// How to find the damaged rows of a running gateway.
 pub(crate) const SEE_METRIC: &str =
@@ -63,19 +64,19 @@ async fn repair(options: &RepairOptions) -> Result<(), String> {
         })?;
     let damaged = list_damaged(&store).await?;
     if damaged.is_empty() {
-        println!("The store has no damaged rows.");
+        print_line!("The store has no damaged rows.");
     } else if options.apply {
         let moved = store.move_damaged(&damaged, clock::now()).await;
         let moved = moved.map_err(|error| match error.is_not_owner() {
             true => "replicas use the store: stop all of them first".to_owned(),
             false => error.to_string(),
         })?;
-        println!(
+        print_line!(
             "Moved {moved} row(s) to the table \"damaged\". The gateway does not use moved request ids, and neither revokes nor \
              expires moved shares: check the leads and shares of these rows in LeadSquared."
         );
     } else {
-        println!("Nothing was changed. With --apply, the rows are moved to the table \"damaged\".");
+        print_line!("Nothing was changed. With --apply, the rows are moved to the table \"damaged\".");
     }
     store.close().await;
     Ok(())
@@ -84,7 +85,7 @@ async fn repair(options: &RepairOptions) -> Result<(), String> {
 /// Copies a SQLite store into a PostgreSQL database.
 async fn copy(options: &CopyOptions) -> Result<(), String> {
     let (from, to) = (StoreOptions::new(&options.from), StoreOptions::new(&options.to));
-    let to = to.with_environment(std::env::vars());
+    let to = to.with_environment(environment()?);
     if from.is_postgres() || options.from.contains(":memory:") || !options.from.starts_with("sqlite:") {
         return Err("--from must be sqlite://PATH".to_owned());
     }
@@ -112,7 +113,7 @@ async fn copy(options: &CopyOptions) -> Result<(), String> {
     source.close().await;
     target.close().await;
     let copied = copied.map_err(|error| format!("{error}; nothing was copied"))?;
-    println!(
+    print_line!(
         "Copied {} to {to}. Set store.url to the database, and do not start a gateway with the file again: the requests and shares \
          of the two stores would differ.",
         counts(&copied)
@@ -131,8 +132,8 @@ fn counts(rows: &CopiedRows) -> String {
 pub(crate) async fn list_damaged(store: &Store) -> Result<Vec<DamagedRow>, String> {
     let damaged = store.find_damaged().await.map_err(|error| error.to_string())?;
     if !damaged.is_empty() {
-        println!("The store has {} damaged row(s):", damaged.len());
-        damaged.iter().for_each(|row| println!("  {row}"));
+        print_line!("The store has {} damaged row(s):", damaged.len());
+        damaged.iter().for_each(|row| print_line!("  {row}"));
     }
     Ok(damaged)
 }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tonic::{Request, Status, Streaming};
 
 use crate::cli::client::{GatewayClient, GatewayOptions, explain, note};
-use crate::cli::process::{parse_duration, shutdown_signals};
+use crate::cli::process::{hangup_signal, parse_duration, shutdown_signals};
 use crate::cli::reconnect::{ReconnectOptions, Reconnects, StreamError};
 
 /// The range of `--interval`, which is that of WatchQuota.
@@ -126,6 +126,13 @@ pub(crate) async fn run(options: TopOptions) -> Result<(), String> {
         }
         false
     })?;
+    let hangup = hangup_signal()?;
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = hangup => {}
+        }
+    };
     tokio::select! {
         ended = show(&options, is_live) => ended,
         () = stop => match options.once {

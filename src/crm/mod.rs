@@ -416,6 +416,11 @@ impl Client {
         self.shared.settings.visible_after
     }
 
+    /// The name of the account.
+    pub fn tenant(&self) -> &str {
+        &self.shared.tenant
+    }
+
     /// The metrics that the client updates.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
@@ -442,8 +447,24 @@ impl Client {
         self.shared.credentials_rejected.load(Ordering::Relaxed)
     }
 
+    /// Records whether LeadSquared rejects the keys in use, and logs a change.
     fn set_credentials_rejected(&self, is_rejected: bool) {
-        self.shared.credentials_rejected.store(is_rejected, Ordering::Relaxed);
+        let shared = &*self.shared;
+        // Most calls change nothing, and do not write to the memory that all threads read.
+        if self.credentials_rejected() == is_rejected {
+            return;
+        }
+        let tenant = &shared.tenant;
+        match (
+            shared.credentials_rejected.swap(is_rejected, Ordering::Relaxed),
+            is_rejected,
+        ) {
+            (false, true) => {
+                tracing::warn!(%tenant, "LeadSquared rejects the keys in use: RPCs fail until it accepts a pair of keys");
+            }
+            (true, false) => tracing::info!(%tenant, "LeadSquared accepts the keys in use again"),
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// Whether the quota would admit a call of this operation now.

@@ -1,6 +1,8 @@
 //! The characters that a text may contain. Control characters and invisible characters are rejected: users do not see
 //! them, they can hide a part of a text, and two different texts can look equal.
 
+use std::borrow::Cow;
+
 /// The form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextForm {
@@ -10,6 +12,20 @@ pub enum TextForm {
     Line,
     /// An email address or a phone number. Invisible characters are never allowed.
     Key,
+}
+
+/// Returns a text for a terminal or a log: characters that could control it, or change the order of its characters, are shown as
+/// `\u{fffd}`. Tabs and line ends stay in a text of several lines.
+pub fn visible(text: &str, form: TextForm) -> Cow<'_, str> {
+    let is_hidden = |c: char| match c {
+        '\t' | '\n' => form != TextForm::Lines,
+        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    match text.contains(is_hidden) {
+        true => text.replace(is_hidden, "\u{fffd}").into(),
+        false => text.into(),
+    }
 }
 
 /// Returns the violation of the first character that is not allowed in a text of this form.
@@ -110,6 +126,15 @@ mod tests {
                 assert!(violation(&format!("a{c}b"), form).is_some(), "{c:?} {form:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_text_for_a_terminal_has_no_characters_that_control_it() {
+        let text = "a\u{1b}]0;b\u{7}\r\u{9b}31m\u{202e}\u{2066}\u{2028}\u{85}\u{7f}é\tc\nd";
+        let expected = "a\u{fffd}]0;b\u{fffd}\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}é";
+        assert_eq!(visible(text, TextForm::Lines), format!("{expected}\tc\nd"));
+        assert_eq!(visible(text, TextForm::Line), format!("{expected}\u{fffd}c\u{fffd}d"));
+        assert!(matches!(visible("शर्\u{200d}मा", TextForm::Line), Cow::Borrowed(_)));
     }
 
     #[test]

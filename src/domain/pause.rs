@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::characters::{self, TextForm};
+
 /// Maximum length of [`Pause::reason`], in bytes.
 pub const MAX_REASON: usize = 200;
 
@@ -28,8 +30,8 @@ impl Pause {
                 reason.len()
             ));
         }
-        if reason.chars().any(char::is_control) {
-            return Err("reason must have no control characters, such as line breaks".to_owned());
+        if let Some(violation) = characters::violation(reason, TextForm::Line) {
+            return Err(format!("reason {violation}"));
         }
         Ok(Self {
             // As the store keeps it.
@@ -54,10 +56,13 @@ mod tests {
                 .unwrap_err()
                 .contains("201")
         );
-        assert!(
-            Pause::new(now, "two\nlines")
-                .unwrap_err()
-                .contains("control characters")
-        );
+        // The reason is in logs and in terminals.
+        for character in [
+            '\n', '\u{1b}', '\u{7f}', '\u{9b}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}',
+        ] {
+            let error = Pause::new(now, &format!("two{character}lines")).unwrap_err();
+            let code = format!("reason must not contain U+{:04X} at position 4", u32::from(character));
+            assert!(error.starts_with(&code), "{error}");
+        }
     }
 }

@@ -71,6 +71,9 @@ impl RequestFilter {
         }
         for name in headers.keys().map(http::HeaderName::as_str) {
             if KNOWN.contains(&name) {
+                if headers.get_all(name).iter().nth(1).is_some() {
+                    violations.push(Violation::new(name, "must have one value, and has several"));
+                }
                 continue;
             }
             if let Some(known) = KNOWN.into_iter().find(|known| is_misspelled(name, known)) {

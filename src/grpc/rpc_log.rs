@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
 use crate::clock;
-use crate::error::{Error, shortened};
+use crate::error::Error;
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{FinishedRpc, Metrics};
 use crate::telemetry::recent::RecentError;
@@ -25,8 +25,6 @@ use crate::telemetry::trace::{Span, Trace};
 
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-/// Maximum number of bytes of a path in the log.
-const MAX_PATH_BYTES: usize = 200;
 
 /// The facts about an RPC for its log line. Clones share them.
 #[derive(Clone, Debug)]
@@ -150,6 +148,8 @@ impl RpcLog {
     /// Records why the caller is not known.
     pub(super) fn set_auth_failure(&self, reason: &'static str) {
         self.facts.auth_failure.get_or_init(|| reason);
+        // A client without a credential must not decide what is recorded.
+        lock(&self.facts.span).ignore_parent();
     }
 
     /// Records the tenant.
@@ -253,12 +253,13 @@ impl RpcLog {
         if facts.is_forwarded {
             span.set("leadgate.forwarded", true);
         }
-        if code != Code::Ok {
-            span.fail(name(code));
-        }
-        if let Some(reason) = facts.reason.get().copied() {
+        let reason = facts.reason.get().copied();
+        if let Some(reason) = reason {
             span.set("leadgate.reason", reason);
-            span.set_error(reason);
+        }
+        if is_error_of_server(code) {
+            span.fail(name(code));
+            span.set_error(reason.unwrap_or(name(code)));
         }
     }
 
@@ -274,9 +275,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The log line of one RPC. If it is dropped before the RPC ends, the caller has cancelled, and the code is CANCELLED.
 pub(super) struct RpcLogLine {
-    method: String,
-    /// Whether a service has the method.
-    is_known: bool,
+    /// The path of the method. `None`: no service has it. The path of an unknown method may have any text.
+    method: Option<String>,
+    /// Whether the path is that of a service of leadgate.
+    is_own: bool,
+    /// Whether the path is that of a service of gRPC.
+    is_debug: bool,
     log: RpcLog,
     /// The address of the client. It is logged if the caller is not known.
     peer: IpAddr,
@@ -298,8 +302,10 @@ impl RpcLogLine {
     pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, peer: IpAddr, outlets: &Arc<RpcLogOutlets>) -> Self {
         outlets.metrics.rpc_began();
         Self {
-            method: shortened(method, MAX_PATH_BYTES).into_owned(),
-            is_known,
+            method: is_known.then(|| method.to_owned()),
+            is_own: method.starts_with("/leadgate."),
+            // Health checks are frequent.
+            is_debug: method.starts_with("/grpc."),
             log: log.clone(),
             peer,
             outlets: outlets.clone(),
@@ -320,17 +326,17 @@ impl RpcLogLine {
         // A forwarded RPC is counted once, by the replica that received it.
         if !facts.is_forwarded {
             self.outlets.metrics.rpc(&FinishedRpc {
-                method: self.is_known.then_some(&*self.method),
+                method: self.method.as_deref(),
                 code: code_name,
                 reason: facts.reason.get().copied(),
                 caller: self.log.caller(),
                 tenant: self.log.tenant_name(),
                 took,
-                trace_id: facts.trace.exemplar(),
+                // Without a caller, the trace may not be recorded.
+                trace_id: facts.trace.exemplar().filter(|_| facts.auth_failure.get().is_none()),
             });
         }
-        // Health checks are frequent.
-        let is_debug = self.method.starts_with("/grpc.");
+        let (method, is_debug) = (self.method.as_deref().unwrap_or("unknown"), self.is_debug);
         // Clients without a credential must not fill the log.
         let peer = self.log.caller().is_none().then_some(self.peer);
         let mut suppressed = None;
@@ -345,12 +351,13 @@ impl RpcLogLine {
         if code != Code::Ok && !is_debug && !is_ended_by_caller {
             self.outlets.metrics.rpc_failed(RecentError {
                 at: clock::now(),
-                method: (if self.is_known { &*self.method } else { "unknown" }).into(),
+                method: method.into(),
                 tenant: facts.tenant.get().map(|name| name.as_str().into()),
                 caller: facts.caller.get().cloned(),
                 code: code_name,
                 reason: facts.reason.get().copied(),
-                request_id: facts.id.as_str().into(),
+                // Any other id is a text of the caller.
+                request_id: (if is_uuid(&facts.id) { &*facts.id } else { "" }).into(),
                 trace_id: facts.trace.id().map(|id| id.to_string().into()),
             });
         }
@@ -362,7 +369,7 @@ impl RpcLogLine {
                     request_id = %facts.id,
                     mutation_id = facts.request_id.get().map(tracing::field::display),
                     trace_id = facts.trace.id().map(tracing::field::display),
-                    method = %self.method,
+                    method,
                     caller = self.log.caller(),
                     peer = peer.map(tracing::field::display),
                     auth_failure = facts.auth_failure.get().copied(),
@@ -432,7 +439,7 @@ where
 
 /// Returns the status of an RPC that tonic has rejected, with a reason and details. `None` for all other statuses.
 fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
-    let needs_details = line.method.starts_with("/leadgate.") || status.code() == Code::Unimplemented;
+    let needs_details = line.is_own || status.code() == Code::Unimplemented;
     if !status.details().is_empty() || !needs_details {
         return None;
     }
@@ -466,8 +473,27 @@ pub(super) fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
     .into_http()
 }
 
+/// Whether an id has the form of those of this process.
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36 && Uuid::try_parse(id).is_ok()
+}
+
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
+}
+
+/// Whether a server span with this code is an error. The other codes are the caller's, or no error
+/// (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>).
+fn is_error_of_server(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// Returns the name of a code as in the gRPC specification.
@@ -490,5 +516,32 @@ pub(super) fn name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_of_the_server_are_errors_of_its_span() {
+        let errors = (0..=16).map(Code::from).filter(|code| is_error_of_server(*code));
+        let expected = [
+            "UNKNOWN",
+            "DEADLINE_EXCEEDED",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+        ];
+        assert_eq!(errors.map(name).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn an_id_of_another_form_is_not_one_of_this_process() {
+        assert!(is_uuid(&Uuid::now_v7().to_string()));
+        for id in ["", "call-9845098450", "urn:uuid:00000000-0000-0000-0000-000000000001"] {
+            assert!(!is_uuid(id), "{id}");
+        }
     }
 }

@@ -149,9 +149,11 @@ impl MethodPattern {
 
     /// Whether it matches an RPC, such as `/leadgate.v1.LeadService/GetLead`.
     pub fn matches(&self, path: &str) -> bool {
-        let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+        let Some(path) = path.strip_prefix('/') else {
             return false;
         };
+        // A path of one part names no RPC.
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
         self.service.matches(service) && self.method.matches(method)
     }
 }
@@ -246,6 +248,7 @@ mod tests {
             assert!(!matches(pattern, get), "{pattern}");
         }
         assert!(!matches("*", "GetLead"));
+        assert!(matches("*", "/GetLead") && !matches("LeadService/*", "/GetLead"));
         assert!(!matches("LeadService/*", "/other.LeadService/GetLead"));
         assert!(matches("LeadService/*", "/leadgate.v1.LeadService/NoSuchMethod"));
     }

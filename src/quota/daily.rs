@@ -32,6 +32,22 @@ pub struct DailySnapshot {
     pub closed: bool,
 }
 
+/// A change of whether calls are sent today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DayChange {
+    /// No call remains today.
+    Exhausted {
+        /// Whether LeadSquared has refused calls. Otherwise the limit of the settings is reached.
+        by_upstream: bool,
+        /// Number of calls so far.
+        used: u64,
+        /// When the next day begins.
+        reset: Timestamp,
+    },
+    /// Calls are sent again.
+    Available,
+}
+
 /// The daily quota.
 #[derive(Debug)]
 pub struct Daily {
@@ -42,6 +58,8 @@ pub struct Daily {
     used: u64,
     /// LeadSquared has closed the day: when to probe next.
     closed: Option<Timestamp>,
+    /// Whether the last change that [`Daily::change`] has returned is the end of the day.
+    is_reported: bool,
 }
 
 impl Daily {
@@ -53,7 +71,39 @@ impl Daily {
             today: None,
             used: 0,
             closed: None,
+            is_reported: false,
         }
+    }
+
+    /// Whether [`Daily::change`] would return a change, unless another day has begun.
+    pub fn has_change(&self) -> bool {
+        self.is_over() != self.is_reported
+    }
+
+    fn is_over(&self) -> bool {
+        (self.limit > 0 && self.used >= self.limit) || self.closed.is_some()
+    }
+
+    /// Returns the change since the last call of this function, for logs.
+    pub fn change(&mut self, now: Timestamp) -> Option<DayChange> {
+        self.advance(now);
+        let is_over = self.is_over();
+        if std::mem::replace(&mut self.is_reported, is_over) == is_over {
+            return None;
+        }
+        Some(match is_over {
+            true => DayChange::Exhausted {
+                by_upstream: self.closed.is_some(),
+                used: self.used,
+                reset: now + self.until_reset(now),
+            },
+            false => DayChange::Available,
+        })
+    }
+
+    /// The time until the next day begins, if [`Daily::change`] has returned that no call remains today.
+    pub fn ends_in(&self, now: Timestamp) -> Option<Duration> {
+        self.is_reported.then(|| self.until_reset(now))
     }
 
     /// Changes the settings. The count continues: with another zone, until the day in that zone ends.
@@ -294,6 +344,44 @@ mod tests {
         assert_eq!(daily.usage(evening), ("2026-03-02".to_owned(), 2));
         assert_eq!(daily.remaining(at("2026-03-02T18:29:59Z")), Some(1));
         assert_eq!(daily.remaining(at("2026-03-02T18:30:00Z")), Some(3));
+    }
+
+    #[test]
+    fn the_end_of_the_day_and_its_reset_are_reported_once() {
+        let mut daily = Daily::new(1, TimeZone::UTC);
+        let (noon, reset) = (at("2026-03-01T12:00:00Z"), at("2026-03-02T00:00:00Z"));
+        let exhausted = |by_upstream, used| {
+            Some(DayChange::Exhausted {
+                by_upstream,
+                used,
+                reset,
+            })
+        };
+        assert_eq!((daily.change(noon), daily.ends_in(noon)), (None, None));
+        daily.save_usage(noon);
+        assert!(daily.has_change());
+        assert_eq!(daily.change(noon), exhausted(false, 1));
+        assert!(!daily.has_change());
+        assert_eq!(
+            (daily.change(noon), daily.ends_in(noon)),
+            (None, Some(Duration::from_secs(43_200)))
+        );
+        // Without a call.
+        assert_eq!(
+            (daily.change(reset), daily.change(reset)),
+            (Some(DayChange::Available), None)
+        );
+
+        let mut daily = Daily::new(0, TimeZone::UTC);
+        daily.save_usage(noon);
+        daily.close(noon);
+        assert_eq!(daily.change(noon), exhausted(true, 1));
+        // A probe that is refused again.
+        daily.save_usage(noon);
+        daily.close(noon);
+        assert_eq!(daily.change(noon), None);
+        daily.open();
+        assert_eq!(daily.change(noon), Some(DayChange::Available));
     }
 
     #[test]

@@ -774,6 +774,7 @@ mod tests {
             let tenant = config.tenants.into_values().next().unwrap();
             let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
             let quota = Quota::new(
+                "acme",
                 &tenant.limits,
                 &Default::default(),
                 Default::default(),

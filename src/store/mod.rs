@@ -421,7 +421,7 @@ impl Store {
     ) -> Result<Option<StoredRequest>, StoreError> {
         measured!(
             self,
-            "request",
+            "read_request",
             sqlite => sqlite.request(tenant, caller, id, clock::now() - keep),
             postgres => postgres.request(tenant, caller, id, keep)
         )
@@ -529,7 +529,8 @@ impl Store {
         measured!(self, "pauses", store => store.pauses())
     }
 
-    /// Writes that an account is paused, and returns its pause. A second pause of an account changes only its reason. Needs no lease.
+    /// Writes that an account is paused, and returns its pause. A second pause of an account changes only its reason; without a reason, it
+    /// changes nothing. Needs no lease.
     pub async fn pause(&self, tenant: &str, pause: &Pause) -> Result<Pause, StoreError> {
         measured!(self, "pause", store => store.pause(tenant, pause))
     }

@@ -1,13 +1,12 @@
 //! Logs: one line per RPC, and one per attempt of a call. No line contains keys or personal data.
 
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::reload;
 
 use super::json_line::JsonLine;
@@ -17,7 +16,13 @@ use super::log_writer::LogWriter;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The directives of libraries whose warnings clients can cause. Directives of `log.filter` for the same targets replace them.
-const LIBRARIES: &str = "h2=error,hyper=error,rustls=error,tower=error";
+/// The lines of steering requests are always written, because they show each change of the filter.
+const LIBRARIES: &str = "h2=error,hyper=error,rustls=error,tower=error,leadgate::admin::steering=info";
+
+/// The levels of a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// Maximum number of characters of a directive in an error.
+const MAX_DIRECTIVE: usize = 64;
 
 /// The settings of the log (`[log]`).
 #[derive(Clone, Debug, Deserialize)]
@@ -44,9 +49,9 @@ impl LogSettings {
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         match env_filter(&self.filter) {
             Ok(_) => vec![],
-            Err(_) => vec![(
+            Err(error) => vec![(
                 "filter",
-                "must be a level (\"info\") or directives (\"info,leadgate::attempt=warn\")".to_owned(),
+                format!("must be directives, such as \"info\" or \"info,leadgate::attempt=warn\": {error}"),
             )],
         }
     }
@@ -121,25 +126,83 @@ fn replacing<S: 'static>(
     Box::new(move |filter| handle.reload(filter))
 }
 
-/// Changes the filter of the log until the end of the process. `None`: the filter of the settings. Returns the filter in use.
-pub fn set_filter(filter: Option<&str>) -> Result<String, FilterError> {
-    let parsed = |filter| env_filter(filter).map_err(|error| FilterError::Invalid(error.to_string()));
-    let given = filter.map(parsed).transpose()?;
-    let log = LOG.get().ok_or(FilterError::NoLog)?;
-    let in_use = filter.unwrap_or(&log.setting);
-    let filter = match given {
-        Some(filter) => filter,
-        None => parsed(in_use)?,
-    };
-    (log.replace)(filter).map_err(|_| FilterError::NoLog)?;
-    Ok(in_use.to_owned())
+/// The filter of the log that was set last. `None`: that of the settings.
+static CHANGED: Mutex<Option<String>> = Mutex::new(None);
+
+fn changed() -> MutexGuard<'static, Option<String>> {
+    CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the filter of these directives, after those of [`LIBRARIES`].
-fn env_filter(directives: &str) -> Result<EnvFilter, ParseError> {
+/// The filters of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filters {
+    /// The filter in use.
+    pub in_use: String,
+    /// That of the settings (`log.filter`).
+    pub configured: String,
+}
+
+/// Returns the filters of the log.
+pub fn filters() -> Result<Filters, FilterError> {
+    let log = LOG.get().ok_or(FilterError::NoLog)?;
+    let configured = log.setting.clone();
+    Ok(Filters {
+        in_use: changed().clone().unwrap_or_else(|| configured.clone()),
+        configured,
+    })
+}
+
+/// A valid filter that is not in use yet.
+pub struct NewFilter {
+    filter: EnvFilter,
+    text: Option<String>,
+}
+
+impl NewFilter {
+    /// Parses a filter. `None`: that of the settings.
+    pub fn new(text: Option<&str>) -> Result<Self, FilterError> {
+        let parsed = |text| env_filter(text).map_err(FilterError::Invalid);
+        let filter = match text {
+            Some(text) => parsed(text)?,
+            None => parsed(&LOG.get().ok_or(FilterError::NoLog)?.setting)?,
+        };
+        let text = text.map(str::to_owned);
+        Ok(Self { filter, text })
+    }
+
+    /// Changes the filter of the log until the end of the process.
+    pub fn apply(self) -> Result<(), FilterError> {
+        let log = LOG.get().ok_or(FilterError::NoLog)?;
+        let mut changed = changed();
+        (log.replace)(self.filter).map_err(|_| FilterError::NoLog)?;
+        *changed = self.text;
+        Ok(())
+    }
+}
+
+/// Returns the filter of these directives, after those of [`LIBRARIES`]. Fails with the reason.
+fn env_filter(directives: &str) -> Result<EnvFilter, String> {
+    let given: Vec<&str> = directives
+        .split(',')
+        .map(str::trim)
+        .filter(|directive| !directive.is_empty())
+        .collect();
+    for directive in &given {
+        // Any other word would be a target, and all lines of other targets would be dropped.
+        let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
+        if !LEVELS.iter().any(|name| name.eq_ignore_ascii_case(level)) {
+            let directive: String = directive.chars().take(MAX_DIRECTIVE).collect();
+            let levels = LEVELS.join(", ");
+            return Err(format!("{directive:?} must be a level ({levels}) or TARGET=LEVEL"));
+        }
+    }
     // Without any directive, only errors are logged.
-    let directives = if directives.is_empty() { "error" } else { directives };
-    EnvFilter::try_new(format!("{LIBRARIES},{directives}"))
+    let directives = if given.is_empty() {
+        "error".to_owned()
+    } else {
+        given.join(",")
+    };
+    EnvFilter::try_new(format!("{LIBRARIES},{directives}")).map_err(|error| error.to_string())
 }
 
 /// Limits the log lines that unknown clients can cause.
@@ -212,6 +275,7 @@ mod tests {
             tracing::warn!(target: "tower_http", "tower warn");
             tracing::info!(target: "leadgate::rpc", "leadgate info");
             tracing::error!(target: "leadgate::rpc", "leadgate error");
+            tracing::info!(target: "leadgate::admin::steering", "steering info");
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let messages = text.lines().map(|line| {
@@ -223,22 +287,64 @@ mod tests {
 
     #[test]
     fn libraries_log_errors_unless_the_filter_names_them() {
-        let usual = ["h2 error", "leadgate info", "leadgate error"];
+        let usual = ["h2 error", "leadgate info", "leadgate error", "steering info"];
         for filter in ["info", "trace", "info,leadgate::attempt=warn"] {
             assert_eq!(logged(filter), usual, "{filter}");
         }
         assert_eq!(logged("h2=warn,info"), [&["h2 warn"], &usual[..]].concat());
         assert_eq!(
             logged("info,hyper=warn,h2=off"),
-            ["hyper warn", "leadgate info", "leadgate error"]
+            ["hyper warn", "leadgate info", "leadgate error", "steering info"]
         );
-        assert_eq!(logged(""), ["h2 error", "leadgate error"]);
+        assert_eq!(logged(""), ["h2 error", "leadgate error", "steering info"]);
+        // The request that switches the log off is in the log.
+        for filter in ["off", "leadgate=off", "h2=off,leadgate::rpc=off"] {
+            assert_eq!(logged(filter).last().unwrap(), "steering info", "{filter}");
+        }
+        assert!(!logged("info,leadgate::admin::steering=off").contains(&"steering info".to_owned()));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_an_error_that_names_the_levels() {
+        for filter in [
+            "warning",
+            "blabla",
+            "info,leadgate",
+            "leadgate=",
+            "leadgate=verbose",
+            "[span]",
+            "3",
+        ] {
+            let settings = LogSettings {
+                format: LogFormat::Json,
+                filter: filter.to_owned(),
+            };
+            let [(key, error)] = &settings.validate()[..] else {
+                panic!("{filter} is accepted");
+            };
+            assert!(
+                *key == "filter" && error.contains("(off, error, warn, info, debug, trace)"),
+                "{error}"
+            );
+        }
+        for filter in [
+            "",
+            "WARN",
+            "off",
+            "info,leadgate::attempt=Debug",
+            "info,",
+            "info, h2=warn",
+        ] {
+            assert!(env_filter(filter).is_ok(), "{filter}");
+        }
+        let error = env_filter(&format!("{}\u{1b}", "x".repeat(500))).unwrap_err();
+        assert!(error.len() < 200 && !error.contains('\u{1b}'), "{error}");
     }
 
     #[test]
     fn an_invalid_filter_is_named() {
         for filter in ["a=b=c", "info,leadgate=loud", "["] {
-            let error = set_filter(Some(filter)).unwrap_err();
+            let error = NewFilter::new(Some(filter)).err().unwrap();
             assert!(
                 matches!(error, FilterError::Invalid(ref reason) if !reason.is_empty()),
                 "{filter}: {error:?}"

@@ -202,7 +202,8 @@ labels! {
         limit: &'static str = "the setting: `server.max_connections`, `server.max_connections_per_address`, `server.max_handshakes`",
     }
     SteeringLabels {
-        action: &'static str = "`log`, `pause`, `resume`, `drain`, `backup`; `unknown`: without the token, or for no such request",
+        action: &'static str = "`get_log`, `log`, `get_sampling`, `sampling`, `pause`, `resume`, `drain`, `backup`; `unknown`: without the \
+                                token, or for no such request",
         result: &'static str = "`OK`, or the code of the error, see [Steering](operations.md#steering)",
     }
     StateLabels {
@@ -214,7 +215,7 @@ labels! {
         state: &'static str = "`pending`, `submitted`, `processing`, `active`, `revoking`, `uncertain`, `expired`, `failed`, `revoked`",
     }
     OperationLabels {
-        operation: &'static str = "of request ids: `request`, `begin_request`, `finish_request`, `delete_request`, `release_keys`, \
+        operation: &'static str = "of request ids: `read_request`, `begin_request`, `finish_request`, `delete_request`, `release_keys`, \
                                    `unfinished_requests`, `is_history_younger`, `delete_old_requests`; of shares: `add_share`, `save_share`, \
                                    `share`, `share_of_request`, `share_of_lead`, `shares`, `shares_in_progress`, `shares_due_to_expire`, \
                                    `next_expiry`, `share_usage`, `count_shares`, `share_history`, `delete_ended_shares`; of the quota: \
@@ -320,8 +321,8 @@ metrics! {
         "Calls of leadgate since the last reset of the day, by tenant"
         absent "for tenants that another replica owns";
     quota_daily_remaining: Family<TenantLabels, GaugeU64> = "quota_daily_remaining",
-        "Calls that remain today, by tenant"
-        absent "if no daily limit is known, and for tenants that another replica owns";
+        "Calls that remain today, by tenant; 0 while LeadSquared rejects calls because of its daily limit, even if none is configured"
+        absent "if no daily limit is known and LeadSquared rejects no calls because of one, and for tenants that another replica owns";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
         "Operations in one request to LeadSquared, by tenant and lane" with MEMBERS;
     batch_saved: Family<LaneLabels, Counter> = "batch_saved_calls",

@@ -157,7 +157,8 @@ const CRATES: [(&str, &[&str]); 12] = [
     // Telemetry connects to the collector.
     ("tonic", &["grpc", "telemetry"]),
     ("tonic_types", &["grpc"]),
-    ("prost", &["grpc"]),
+    // Telemetry reads the responses of the collector.
+    ("prost", &["grpc", "telemetry"]),
     ("prost_types", &["grpc"]),
     ("reqwest", &["crm", "identity", "telemetry"]),
     ("sqlx", &["store"]),

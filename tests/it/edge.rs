@@ -60,6 +60,36 @@ async fn metadata_over_the_limit_is_refused_with_its_size() {
 }
 
 #[tokio::test]
+async fn several_values_of_metadata_with_one_meaning_are_an_error() {
+    let world = World::start().await;
+    for (name, values) in [
+        ("x-leadgate-tenant", ["acme", "acme"]),
+        ("x-leadgate-caller", ["one", "two"]),
+        ("x-leadgate-criticality", ["critical", "sheddable"]),
+    ] {
+        let request = grpc().header(name, values[0]).header(name, values[1]);
+        let error = error(&ask(&world, request, message()).await);
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(error.fields(), [name]);
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_any_form_is_an_unknown_rpc() {
+    let world = World::start().await;
+    for path in [
+        "/x",
+        "/leadgate.v1.LeadService",
+        "/a/b",
+        "/a/b/c",
+        "/leadgate.v1.LeadService/x",
+    ] {
+        let response = ask(&world, harness::grpc(path), message()).await;
+        error(&response).is(Code::Unimplemented, "UNIMPLEMENTED");
+    }
+}
+
+#[tokio::test]
 async fn the_limit_of_metadata_is_a_setting() {
     let world = World::with(Options::default(), "[server]\nmax_metadata_bytes = 40000").await;
     let request = grpc().header("x-token", "v".repeat(30_000));

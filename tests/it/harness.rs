@@ -332,6 +332,7 @@ pub fn quota(
 ) -> Quota {
     let (sizes, breaker) = (tenant.batching.sizes(), tenant.upstream.breaker());
     Quota::new(
+        "acme",
         &tenant.limits,
         &CallerQuotas::default(),
         sizes,

@@ -396,6 +396,18 @@ async fn rpcs_are_accepted_for_the_shutdown_delay_although_the_process_does_not_
 }
 
 #[tokio::test]
+async fn the_status_page_shows_no_request_id_that_a_caller_has_chosen() {
+    let world = World::start().await;
+    let request = crate::harness::grpc("/leadgate.v1.LeadService/GetLead").header("x-request-id", "call-9845098450");
+    let response = crate::harness::ask(world.address, request, vec![0; 5]).await;
+    assert_eq!(response.headers["x-request-id"], "call-9845098450");
+    let snapshot = world
+        .snapshot(|snapshot| snapshot["errors"][0]["code"] == "INVALID_ARGUMENT")
+        .await;
+    assert_eq!(snapshot["errors"][0]["request_id"], "");
+}
+
+#[tokio::test]
 async fn reflection_describes_the_details_of_errors() {
     let world = World::start().await;
     let symbols = [

@@ -536,7 +536,7 @@ async fn the_log_tells_of_requests_that_reach_no_service() {
         "{log}"
     );
     assert_eq!(
-        lines(&["leadgate::rpc", "\"method\":\"/nothing\"", "INVALID_ARGUMENT"]),
+        lines(&["leadgate::rpc", "\"method\":\"unknown\"", "INVALID_ARGUMENT"]),
         1,
         "{log}"
     );
@@ -575,6 +575,141 @@ async fn the_demo_shows_a_newcomer_around() {
             1
         );
     }
+}
+
+#[tokio::test]
+async fn the_log_has_no_text_of_an_unknown_path() {
+    let served = serve(Options::default()).await;
+    let address = served.address.parse().unwrap();
+    for path in [
+        "/personal@example.com/+919845098450",
+        "/leadgate.v1.LeadService/personal",
+        "/%1b%e2%80%ae",
+    ] {
+        crate::harness::ask(address, crate::harness::grpc(path), vec![]).await;
+    }
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+    assert_eq!(log.matches("\"method\":\"unknown\"").count(), 3, "{log}");
+    for text in ["personal", "9845098450", "%1b"] {
+        assert!(!log.contains(text), "{text} in {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_day_and_rejected_keys_have_a_line_at_their_start_and_at_their_end() {
+    let served = serve_in(Options::default(), "", "", &[]).await;
+    let mut client = LeadServiceClient::connect(format!("http://{}", served.address))
+        .await
+        .unwrap();
+    let id = served.simulator.insert_lead(&[("FirstName", "Ann")]);
+    let read = pb::BatchGetLeadsRequest {
+        lead_ids: vec![id],
+        ..Default::default()
+    };
+    let lines = |message: &str| -> Vec<serde_json::Value> {
+        let log = served.log();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines
+            .filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message)))
+            .collect()
+    };
+    client.batch_get_leads(read.clone()).await.unwrap();
+    let secret = Options::default().secret_key;
+    served
+        .simulator
+        .set_options(|options| options.secret_key = "another".to_owned());
+    for _ in 0..2 {
+        client.batch_get_leads(read.clone()).await.unwrap_err();
+    }
+    served.simulator.set_options(|options| options.secret_key = secret);
+    client.batch_get_leads(read.clone()).await.unwrap();
+
+    served
+        .simulator
+        .add_fault(leadgate_simulator::Fault::new(
+            "Leads/Retrieve/ByIds",
+            leadgate_simulator::FaultKind::RefuseDaily,
+        ))
+        .unwrap();
+    let refused = seen(client.batch_get_leads(read.clone()).await.unwrap_err());
+    refused.is(tonic::Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED");
+    // There is no daily limit, and no call remains.
+    let page = reqwest::get(format!("http://{}/metrics", served.admin()))
+        .await
+        .unwrap();
+    let page = page.text().await.unwrap();
+    assert!(
+        page.contains("leadgate_quota_daily_remaining{tenant=\"acme\"} 0\n"),
+        "{page}"
+    );
+    let written = async {
+        while lines("daily budget exhausted").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.unwrap();
+    for (message, level) in [
+        ("LeadSquared rejects the keys in use", "WARN"),
+        ("LeadSquared accepts the keys in use again", "INFO"),
+        ("daily budget exhausted", "WARN"),
+    ] {
+        let [line] = &lines(message)[..] else {
+            panic!("{message} in {}", served.log());
+        };
+        assert_eq!(
+            (&line["level"], &line["tenant"]),
+            (&level.into(), &"acme".into()),
+            "{line}"
+        );
+    }
+    assert_eq!(lines("daily budget exhausted")[0]["cause"], "LeadSquared");
+}
+
+/// A standard output that is closed, and one that is a full disk.
+fn broken_outputs() -> [(Stdio, bool); 2] {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    [(writer.into(), false), (full.into(), true)]
+}
+
+#[tokio::test]
+async fn a_failing_standard_output_is_no_panic() {
+    let (_folder, path) = settings(&tenant("acme", "127.0.0.1:1".parse().unwrap(), &Options::default()));
+    for arguments in [
+        &["check", "--config", path.as_str()][..],
+        &["caller", "new", "checkout"],
+    ] {
+        for (output, is_error) in broken_outputs() {
+            let child = leadgate().args(arguments).stdout(output).spawn().unwrap();
+            let said = Said::from(child.wait_with_output().await.unwrap());
+            assert_eq!(said.code, Some(i32::from(is_error)), "{arguments:?} {said:?}");
+            let has_error = said.err.contains("leadgate: writing to standard output failed: ");
+            assert_eq!(has_error, is_error, "{arguments:?} {said:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_variables_of_leadgate_must_be_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    let (_folder, path) = settings(&tenant("acme", "127.0.0.1:1".parse().unwrap(), &Options::default()));
+    let invalid = std::ffi::OsStr::from_bytes(b"\xff");
+    let check = async |name: &str| -> Said {
+        let mut command = leadgate();
+        command.args(["check", "--config", &path]).env(name, invalid);
+        command.output().await.unwrap().into()
+    };
+    let said = check("LS_COLORS").await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let said = check("LEADGATE__LOG__FILTER").await;
+    assert!(
+        said.code == Some(1) && said.err.contains("LEADGATE__LOG__FILTER must be UTF-8"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]

@@ -79,8 +79,10 @@ fn slow(options: &mut Options, millis: u64) {
 
 // The token and the requests.
 
-const REQUESTS: [(&str, &str); 6] = [
+const REQUESTS: [(&str, &str); 8] = [
+    ("GET", "log"),
     ("PUT", "log"),
+    ("GET", "sampling"),
     ("PUT", "sampling"),
     ("POST", "tenants/acme/pause"),
     ("POST", "tenants/acme/resume"),
@@ -122,7 +124,7 @@ async fn requests_without_the_token_change_nothing_and_are_counted() {
     let id = world.simulator.insert_lead(&[("FirstName", "Ann")]);
     world.get(by_id(&id)).await.unwrap();
     world
-        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 19")
+        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 25")
         .await;
     assert_eq!(world.page("/ready").await.0, 200);
 }
@@ -151,6 +153,10 @@ async fn invalid_requests_are_errors_in_json() {
         ("PUT", "sampling", "{\"ratio\": 1.5}", (400, "INVALID_BODY")),
         ("PUT", "sampling", "{\"ratio\": -0.5}", (400, "INVALID_BODY")),
         ("PUT", "sampling", "{\"ratio\": 0.5}", (409, "TRACES_OFF")),
+        ("PUT", "sampling", "{\"ratio\": null}", (409, "TRACES_OFF")),
+        ("GET", "sampling", "", (409, "TRACES_OFF")),
+        ("PUT", "log", "{\"filter\": \"warning\"}", (400, "INVALID_FILTER")),
+        ("GET", "", "", (404, "NOT_FOUND")),
         ("POST", "tenants/nobody/pause", "", (404, "TENANT_NOT_FOUND")),
         ("POST", "tenants/nobody/resume", "", (404, "TENANT_NOT_FOUND")),
         ("POST", "tenants/acme/pause", "x", (400, "INVALID_BODY")),
@@ -162,6 +168,12 @@ async fn invalid_requests_are_errors_in_json() {
             "{\"reason\": \"a\\nb\"}",
             (400, "INVALID_BODY"),
         ),
+        (
+            "POST",
+            "tenants/acme/pause",
+            "{\"reason\": \"a\\u202eb\"}",
+            (400, "INVALID_BODY"),
+        ),
         ("POST", "tenants/acme/pause", &huge, (413, "BODY_TOO_LARGE")),
         ("POST", "store/backup", "", (409, "STORE_HAS_NO_FILE")),
     ] {
@@ -170,7 +182,7 @@ async fn invalid_requests_are_errors_in_json() {
         assert!(!json["message"].as_str().unwrap().is_empty());
     }
     world
-        .until("leadgate_steering_requests_total{action=\"pause\",result=\"INVALID_BODY\"} 4")
+        .until("leadgate_steering_requests_total{action=\"pause\",result=\"INVALID_BODY\"} 5")
         .await;
     world.until("leadgate_tenant_paused{tenant=\"acme\"} 0").await;
 }
@@ -245,7 +257,109 @@ async fn a_token_in_a_file_is_read_again() {
     );
 }
 
+/// The lines of a log with that message.
+fn messages(log: &str, message: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test]
+async fn each_steering_request_is_in_the_log_also_if_it_switches_the_log_off() {
+    let audit = "[audit]\nfile = \"AUDIT\"\n";
+    let account = Account::open(Options::default(), &format!("[log]\nfilter = \"warn\"\n{audit}")).await;
+    let process = with_token(&account).await;
+    let file = account.folder.path().join("audit.jsonl");
+    let text = std::fs::read_to_string(&process.path).unwrap();
+    std::fs::write(&process.path, text.replace("AUDIT", file.to_str().unwrap())).unwrap();
+    let _child = process.start();
+    process.channel().await;
+    let log = || std::fs::read_to_string(account.folder.path().join("log")).unwrap();
+
+    let off = steer(process.admin, "PUT", "log", "{\"filter\": \"off\"}").await;
+    assert_eq!(off, (200, json!({"filter": "off"})));
+    let read = steer(process.admin, "GET", "log", "").await;
+    assert_eq!(read, (200, json!({"filter": "off", "configured": "warn"})));
+    let restored = steer(process.admin, "PUT", "log", "{\"filter\": null}").await;
+    assert_eq!(restored, (200, json!({"filter": "warn"})));
+    let (_, read) = steer(process.admin, "GET", "log", "").await;
+    assert_eq!(read, json!({"filter": "warn", "configured": "warn"}));
+    let (_, json) = steer(process.admin, "PUT", "log", "{\"filter\": \"blabla\"}").await;
+    assert!(
+        json["message"].as_str().unwrap().contains("error, warn, info"),
+        "{json}"
+    );
+    // The log is written by a thread of its own, in order.
+    let count = |message: &str| messages(&log(), message).len();
+    until("the line of the failed request", async || {
+        count("steering request failed") == 1
+    })
+    .await;
+    let all = log();
+    let values: Vec<_> = messages(&all, "value changes until the process ends")
+        .iter()
+        .map(|line| (line["former_value"].clone(), line["value"].clone()))
+        .collect();
+    assert_eq!(values, [(json!("warn"), json!("off")), (json!("off"), json!("warn"))]);
+    let ids = |message: &str| -> Vec<Value> {
+        messages(&all, message)
+            .iter()
+            .map(|line| line["request_id"].clone())
+            .collect()
+    };
+    let finished = ids("steering request finished");
+    assert_eq!(finished.len(), 4, "{all}");
+    assert!(
+        ids("value changes until the process ends")
+            .iter()
+            .all(|id| finished.contains(id))
+    );
+
+    // Requests with the token have no limit of lines, and each one is in the audit.
+    const COUNT: usize = 30;
+    for _ in 0..COUNT {
+        assert_eq!(steer(process.admin, "POST", "nothing", "").await.0, 404);
+    }
+    until("the lines", async || count("steering request failed") == COUNT + 1).await;
+    let failed = messages(&log(), "steering request failed");
+    let unknown = failed
+        .iter()
+        .filter(|line| line["code"] == "NOT_FOUND" && line["action"] == "unknown");
+    assert_eq!(unknown.count(), COUNT);
+    let audited = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(audited.matches("\"method\":\"unknown\"").count(), COUNT);
+    assert_eq!(count("steering request refused"), 0);
+
+    // The token beside another value.
+    let twice = reqwest::Client::new()
+        .post(format!("http://{}/admin/drain", process.admin))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("authorization", "Bearer other");
+    assert_eq!(twice.send().await.unwrap().status(), 401);
+    until("the line of the refused request", async || {
+        count("steering request refused") == 1
+    })
+    .await;
+    let refused = messages(&log(), "steering request refused");
+    assert_eq!(
+        (&refused[0]["peer"], &refused[0]["code"]),
+        (&json!("127.0.0.1"), &json!("TOKEN_INVALID"))
+    );
+}
+
 // Pauses.
+
+#[tokio::test]
+async fn a_second_pause_without_a_reason_keeps_the_first_one() {
+    let world = World::with(Options::default(), SETTING).await;
+    let reason = "{\"reason\": \"maintenance window\"}";
+    let (_, first) = steer(world.admin, "POST", "tenants/acme/pause", reason).await;
+    for body in ["", "{}", "{\"reason\": null}"] {
+        let (_, second) = steer(world.admin, "POST", "tenants/acme/pause", body).await;
+        assert_eq!(second, first, "{body}");
+    }
+    let (_, page) = world.page("/ready").await;
+    assert!(page.contains("maintenance window"), "{page}");
+}
 
 #[tokio::test]
 async fn calls_in_the_queue_fail_when_the_account_is_paused() {
@@ -525,6 +639,11 @@ async fn the_sampling_of_traces_changes_while_the_process_runs() {
     let changed = steer(world.admin, "PUT", "sampling", "{\"ratio\": 1}").await;
     assert_eq!(changed, (200, json!({"ratio": 1.0})));
     world.create(lead("Ravi")).await.unwrap();
+    let read = steer(world.admin, "GET", "sampling", "").await;
+    assert_eq!(read, (200, json!({"ratio": 1.0, "configured": 0.0})));
+    let restored = steer(world.admin, "PUT", "sampling", "{\"ratio\": null}").await;
+    assert_eq!(restored, (200, json!({"ratio": 0.0})));
+    world.create(lead("Mira")).await.unwrap();
     world.stop().await;
     let spans = collector.spans();
     let created = spans
@@ -809,6 +928,60 @@ async fn an_interrupted_transfer_leaves_nothing() {
         assert!(said.code == Some(1) && said.err.contains(expected), "{said:?}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "{expected}");
     }
+}
+
+#[tokio::test]
+async fn texts_of_another_program_do_not_control_the_terminal() {
+    let listener = crate::harness::listen().await;
+    let admin = listener.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        let body = r#"{"code":"X\u001b[31m","message":"\u001b]0;title\u0007 \u202ehi\u009b"}"#;
+        let head = format!("HTTP/1.1 503 Unavailable\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes()).await.unwrap();
+    };
+    let copy = folder.path().join("copy.db");
+    let (said, ()) = tokio::join!(backup(admin, &token, &copy), served);
+    assert!(said.code == Some(1) && said.err.contains("]0;title"), "{said:?}");
+    let unsafe_characters = ['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}'];
+    assert!(!said.err.contains(unsafe_characters), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_address_or_a_file_that_cannot_be_meant_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let (token, copy) = (token.to_str().unwrap(), folder.path().join("copy.db"));
+    let copy = copy.to_str().unwrap();
+    for (arguments, text) in [
+        (&[copy, "--admin", "http://127.0.0.1:1"][..], "give --token-file"),
+        (&[copy, "--token-file", token], "give --admin"),
+        (
+            &[copy, "--admin", "http://u:p@127.0.0.1:1", "--token-file", token],
+            "without a user",
+        ),
+        (
+            &[copy, "--admin", "http://127.0.0.1:1/x", "--token-file", token],
+            "without a user",
+        ),
+        (
+            &["-", "--admin", "http://127.0.0.1:1", "--token-file", token],
+            "standard output",
+        ),
+    ] {
+        let said = Said::from(run(&[&["store", "backup"], arguments].concat()).await);
+        assert!(
+            said.code == Some(1) && said.err.contains(text),
+            "{arguments:?}: {said:?}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 /// Adds request ids with long results until the store has about that length.

@@ -388,13 +388,15 @@ async fn an_error_is_printed_after_the_terminal_is_restored() {
 }
 
 #[tokio::test]
-async fn sigterm_restores_the_terminal() {
+async fn each_signal_that_ends_the_command_restores_the_terminal() {
     let world = World::start().await;
-    let mut terminal = Terminal::start(&world.address.to_string(), "", &[]);
-    terminal.until("waits").await;
-    let (_, id) = terminal.text.split_once("pid=").unwrap();
-    let (id, _) = id.split_once('.').unwrap();
-    let sent = Command::new("kill").args(["-TERM", id]).status().await;
-    assert!(sent.unwrap().success());
-    terminal.restored(0).await;
+    for name in ["-TERM", "-HUP", "-QUIT"] {
+        let mut terminal = Terminal::start(&world.address.to_string(), "", &[]);
+        terminal.until("waits").await;
+        let (_, id) = terminal.text.split_once("pid=").unwrap();
+        let (id, _) = id.split_once('.').unwrap();
+        let sent = Command::new("kill").args([name, id]).status().await;
+        assert!(sent.unwrap().success());
+        terminal.restored(0).await;
+    }
 }

@@ -13,7 +13,9 @@ use leadgate::config::Config;
 use leadgate::grpc::pb;
 use leadgate_simulator::{FaultKind, Options};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -43,6 +45,8 @@ pub struct Collector {
     exports: Arc<AtomicUsize>,
     /// Whether exports fail with HTTP status 403.
     is_refusing: Arc<AtomicBool>,
+    /// Whether one span of each export is rejected, with HTTP status 200.
+    is_rejecting: Arc<AtomicBool>,
 }
 
 impl Collector {
@@ -56,7 +60,14 @@ impl Collector {
                 return (StatusCode::FORBIDDEN, vec![]);
             }
             state.keep(ExportTraceServiceRequest::decode(body).unwrap());
-            (StatusCode::OK, ExportTraceServiceResponse::default().encode_to_vec())
+            let mut response = ExportTraceServiceResponse::default();
+            if state.is_rejecting.load(Ordering::Relaxed) {
+                response.partial_success = Some(ExportTracePartialSuccess {
+                    rejected_spans: 1,
+                    error_message: "canary".to_owned(),
+                });
+            }
+            (StatusCode::OK, response.encode_to_vec())
         };
         let router = Router::new().route("/v1/traces", post(export));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -226,6 +237,8 @@ async fn a_read_has_spans_of_its_rpc_its_wait_and_its_attempt() {
         );
         assert_eq!(attribute(&wait, "leadgate.quota.class"), "sheddable-plus");
         assert_eq!(attribute(&wait, "leadgate.quota.role"), "alone");
+        assert_eq!(attribute(&wait, "leadgate.quota.limit"), "25");
+        assert_eq!(attribute(&wait, "leadgate.quota.effective_limit"), "25");
         for (name, value) in [
             ("http.request.method", "GET"),
             ("http.response.status_code", "200"),
@@ -273,6 +286,43 @@ async fn an_error_is_the_status_of_its_spans() {
     assert_eq!(attribute(&rpc, "error.type"), "UNAVAILABLE");
     assert_eq!(attribute(&attempt, "http.response.status_code"), "500");
     assert!(is_error(&attempt, &attribute(&attempt, "error.type")), "{attempt:?}");
+}
+
+#[tokio::test]
+async fn an_error_of_the_request_is_no_error_of_the_server() {
+    let collector = Collector::http().await;
+    let world = World::with(Options::default(), &collector.settings())
+        .await
+        .warm()
+        .await;
+    let missing = get(Key::EmailAddress("nobody@example.com".to_owned()));
+    world.client.clone().get_lead(traced(missing)).await.unwrap_err();
+    world.stop().await;
+    let rpc = only(&collector.spans(), GET);
+    assert_eq!(attribute(&rpc, "rpc.response.status_code"), "NOT_FOUND");
+    assert_eq!(attribute(&rpc, "leadgate.reason"), "LEAD_NOT_FOUND");
+    assert_eq!(attribute(&rpc, "error.type"), "");
+    assert_eq!(rpc.status.clone().unwrap_or_default().code(), SpanStatus::Unset);
+}
+
+#[tokio::test]
+async fn a_client_without_a_credential_does_not_decide_what_is_recorded() {
+    let collector = Collector::http().await;
+    let key = leadgate::identity::api_key::generate("checkout");
+    let rules = "tenants = [\"*\"]\nallow = [\"*\"]";
+    let callers = crate::auth::callers(&[("checkout", &key, rules)]);
+    let settings = format!("{}sampling = 0.0\n{callers}", collector.settings());
+    let world = World::with(Options::default(), &settings).await;
+    let mut client = world.client.clone();
+    let request = traced(get(by_id("x")));
+    client.get_lead(request).await.unwrap_err();
+    let mut known = traced(get(by_id("x")));
+    let credential = crate::auth::bearer(&key).parse().unwrap();
+    known.metadata_mut().insert("authorization", credential);
+    client.get_lead(known).await.unwrap_err();
+    world.stop().await;
+    let rpc = only(&collector.spans(), GET);
+    assert_eq!(attribute(&rpc, "leadgate.caller"), "checkout");
 }
 
 #[tokio::test]
@@ -538,6 +588,64 @@ async fn one_line_says_that_exports_fail_and_one_that_they_work_again() {
     assert_eq!(lines(&log, "exporting spans works again").len(), 1, "{log}");
     assert!(!log.contains("canary"));
     assert_eq!(collector.resource()["service.name"], "crm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_the_collector_rejects_are_counted_and_logged_once() {
+    let collector = Collector::http().await;
+    collector.is_rejecting.store(true, Ordering::Relaxed);
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+    ];
+    let served = serve_in(unlimited(), "", QUICK, &environment).await;
+    let exports = async |count: usize| {
+        let first = collector.exports.load(Ordering::Relaxed);
+        let exported = async {
+            while collector.exports.load(Ordering::Relaxed) < first + count {
+                read_missing(&served, 1).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, exported).await.unwrap();
+    };
+    exports(3).await;
+    assert!(dropped(&served).await >= Some(2));
+    collector.is_rejecting.store(false, Ordering::Relaxed);
+    exports(3).await;
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+    assert_eq!(lines(&log, "collector rejects some of the spans").len(), 1, "{log}");
+    assert_eq!(lines(&log, "collector accepts all spans again").len(), 1, "{log}");
+    assert_eq!(lines(&log, "exporting spans failed").len(), 0, "{log}");
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_of_a_failed_export_has_its_cause() {
+    let absent = listen().await.local_addr().unwrap();
+    for (endpoint, cause) in [
+        (format!("http://{absent}"), "Connection refused"),
+        ("http://collector.invalid:4318".to_owned(), "dns error"),
+    ] {
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=canary"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ];
+        let served = serve_in(unlimited(), "", QUICK, &environment).await;
+        read_missing(&served, 1).await;
+        let counted = async {
+            while dropped(&served).await == Some(0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, counted).await.unwrap();
+        let (_, log) = served.terminate().await;
+        let failed = lines(&log, "exporting spans failed");
+        assert!(failed.len() == 1 && failed[0].contains(cause), "{cause}: {log}");
+        assert!(!log.contains("canary"), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use crate::admin::server::Connection;
 pub(super) const MAX_STREAMS: usize = 16;
 /// Interval of the snapshots.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time for which a client may not read. After it, its stream ends.
+/// Maximum time for which no event fits into the buffers of the connection, because the client does not read. After it, the stream ends.
 const STALL: Duration = Duration::from_secs(20);
 /// Interval in which the shares of a tenant are counted while it is shown. Counting reads the store.
 const SHARES_INTERVAL: Duration = Duration::from_secs(10);
@@ -92,6 +92,7 @@ impl Events {
         };
         let ended = CancellationToken::new();
         connection.outlast(ended.clone());
+        connection.limit_send_buffer();
         let (sender, receiver) = mpsc::channel(1);
         self.shared
             .tasks
@@ -226,7 +227,8 @@ mod tests {
     }
 
     fn connection() -> Connection {
-        Connection::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap())
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Connection::new(permit, std::net::Ipv4Addr::LOCALHOST.into(), None)
     }
 
     /// Waits until all streams have ended.

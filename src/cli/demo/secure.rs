@@ -25,6 +25,7 @@ use tonic::Status;
 
 use super::{code_name, unexpected};
 use crate::cli::client::{ConnectionOptions, GatewayClient, GatewayOptions, explain};
+use crate::cli::output::print_line;
 
 const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "support@demo";
@@ -153,35 +154,35 @@ impl SecureSetup {
     }
 
     pub(super) async fn tour(&self, address: SocketAddr) -> Result<()> {
-        println!(
+        print_line!(
             "leadgate {}: a gateway with TLS and three callers, and a simulated LeadSquared, in one process\n",
             env!("CARGO_PKG_VERSION")
         );
-        println!("1. checkout creates a lead: its API key is in authorization");
+        print_line!("1. checkout creates a lead: its API key is in authorization");
         let checkout = self.connect(address, Credential::File(CHECKOUT_KEY)).await?;
         let lead_id = create(&checkout).await.map_err(unexpected)?;
-        println!("   lead {lead_id}\n");
+        print_line!("   lead {lead_id}\n");
 
-        println!(
+        print_line!(
             "2. support reads the lead: its JSON Web Token is in authorization. callers.support.hide_fields has Phone"
         );
         let support = self.connect(address, Credential::File(SUPPORT_TOKEN)).await?;
         let fields = get(&support, &lead_id).await.map_err(unexpected)?;
         let phone = fields.phone.as_deref().unwrap_or("no phone");
-        println!("   {}, {phone}\n", fields.email_address.unwrap_or_default());
+        print_line!("   {}, {phone}\n", fields.email_address.unwrap_or_default());
 
-        println!("3. reports reads the quota: its client certificate has the name {CERTIFICATE_NAME}");
+        print_line!("3. reports reads the quota: its client certificate has the name {CERTIFICATE_NAME}");
         let reports = self.connect(address, Credential::Certificate).await?;
         let mut client = QuotaServiceClient::new(reports.channel());
         let response = client.get_quota(reports.request(pb::GetQuotaRequest {})).await;
         let quota = response.map_err(unexpected)?.into_inner().quota.unwrap_or_default();
         let calls = quota.calls.unwrap_or_default();
-        println!("   {} of {} calls of the window are used\n", calls.used, calls.limit);
+        print_line!("   {} of {} calls of the window are used\n", calls.used, calls.limit);
 
-        println!("4. reports creates a lead, which callers.reports.allow does not list");
+        print_line!("4. reports creates a lead, which callers.reports.allow does not list");
         print_denied(create(&reports).await)?;
 
-        println!("5. support changes the email address, which callers.support.deny_fields lists");
+        print_line!("5. support changes the email address, which callers.support.deny_fields lists");
         let request = support.request(pb::UpdateLeadRequest {
             lead_id: lead_id.clone(),
             lead: Some(pb::LeadFields {
@@ -192,14 +193,14 @@ impl SecureSetup {
         });
         print_denied(LeadServiceClient::new(support.channel()).update_lead(request).await)?;
 
-        println!("6. An API key that the gateway does not know");
+        print_line!("6. An API key that the gateway does not know");
         let unknown = self.connect(address, Credential::File(UNKNOWN_KEY)).await?;
         print_denied(get(&unknown, &lead_id).await)
     }
 
     pub(super) fn print_next_steps(&self, address: SocketAddr, admin: SocketAddr) {
         let (folder, port) = (self.folder.path().display(), address.port());
-        println!(
+        print_line!(
             r#"The gateway and the simulated LeadSquared keep running until Ctrl-C, which deletes the keys and certificates in
 {folder}. Try:
 
@@ -284,6 +285,6 @@ fn print_denied<T>(result: std::result::Result<T, Status>) -> Result<()> {
     let Err(status) = result else {
         return Err("the tour failed: an error was expected".to_owned());
     };
-    println!("   {}: {}\n", code_name(status.code()), explain(&status));
+    print_line!("   {}: {}\n", code_name(status.code()), explain(&status));
     Ok(())
 }

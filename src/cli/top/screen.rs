@@ -4,12 +4,15 @@ use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+};
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -18,6 +21,8 @@ use super::{Picture, Update};
 
 /// The interval at which the age of the picture is shown again.
 const TICK: Duration = Duration::from_millis(500);
+/// Maximum number of columns and of rows that are used.
+const MAX_SIDE: u16 = 1_000;
 /// The time after which the thread that reads keys checks whether the command has ended.
 const INPUT_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -45,9 +50,28 @@ impl Screen {
         enable_raw_mode()?;
         IS_OPEN.store(true, Ordering::SeqCst);
         let opened = execute!(io::stdout(), EnterAlternateScreen);
-        let opened = opened.and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+        let opened = opened.and_then(|()| {
+            let viewport = Viewport::Fixed(area(size()?));
+            Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })
+        });
         opened.map(Self).inspect_err(|_| restore())
     }
+
+    /// Draws a picture in the present size of the terminal.
+    fn draw(&mut self, picture: &Picture, options: ViewOptions) -> io::Result<()> {
+        let area = area(size()?);
+        if area != self.0.get_frame().area() {
+            self.0.resize(area)?;
+        }
+        self.0
+            .draw(|frame| view::draw(frame, picture, options, Instant::now()))
+            .map(drop)
+    }
+}
+
+/// The part of a terminal of this size that is used. A terminal may have any size, and each cell costs memory.
+fn area((width, height): (u16, u16)) -> Rect {
+    Rect::new(0, 0, width.min(MAX_SIDE), height.min(MAX_SIDE))
 }
 
 impl Drop for Screen {
@@ -82,10 +106,7 @@ pub(super) async fn run(mut live: Picture, mut updates: UnboundedReceiver<Update
     loop {
         options.is_paused = paused.is_some();
         let picture = paused.as_ref().unwrap_or(&live);
-        let drawn = screen
-            .0
-            .draw(|frame| view::draw(frame, picture, options, Instant::now()));
-        drawn.map_err(failed)?;
+        screen.draw(picture, options).map_err(failed)?;
         let event = tokio::select! {
             Some(update) = updates.recv() => {
                 live.apply(update, Instant::now());
@@ -145,6 +166,12 @@ mod tests {
     use ratatui::crossterm::event::KeyEvent;
 
     use super::*;
+
+    #[test]
+    fn a_terminal_of_an_absurd_size_is_used_in_part() {
+        assert_eq!(area((80, 24)), Rect::new(0, 0, 80, 24));
+        assert_eq!(area((u16::MAX, u16::MAX)), Rect::new(0, 0, 1_000, 1_000));
+    }
 
     #[test]
     fn keys_quit_pause_and_show_the_help() {

@@ -296,6 +296,16 @@ impl Capacity {
         }
     }
 
+    /// The limit of the window of calls of this cost, and the number of calls that leadgate uses of it.
+    pub(super) fn limits(&self, cost: Cost) -> (i64, i64) {
+        let window = match cost {
+            Cost::Call => &self.calls,
+            Cost::Bulk => &self.bulk,
+        };
+        let effective = i64::try_from(window.effective()).unwrap_or(i64::MAX);
+        (window.limit().calls.into(), effective)
+    }
+
     /// The usage, to be stored for the next process.
     pub(super) fn usage(&mut self, now: Instant) -> QuotaUsage {
         let at = clock::now();

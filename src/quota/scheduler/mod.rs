@@ -33,9 +33,11 @@ pub use handles::{BatchMember, Granted, JoinedMembers, Requeue, Reservation, Slo
 use handles::{HeldSlot, QueuedCall};
 
 use super::breaker::BreakerSettings;
+use super::daily::DayChange;
 use super::lane::{BatchSizes, Lane};
 use super::queue::{Queue, QueueSettings, WriteKey};
 use super::{BatchOption, Before, CallerQuotas, Cost, QuotaLimits, QuotaSnapshot, SlotRequest};
+use crate::clock;
 use crate::cluster::TenantLease;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::domain::handover::Handover;
@@ -43,6 +45,8 @@ use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::trace::Span;
 
+/// Minimum wait for the next day, whose beginning is a time of another clock.
+const MIN_DAY_WAIT: Duration = Duration::from_secs(1);
 /// What a call waits for, as errors name it.
 const SLOT: &str = "a slot of the quota";
 const EARLIER_WRITE: &str = "an earlier write to the same lead";
@@ -107,9 +111,10 @@ struct WaitingCall {
 
 impl Quota {
     /// The quota by these limits, less what was used before. Slots are granted while the lease is valid. The task of the quota runs
-    /// on `tasks` until `stop`, or until the lease has ended. After that, no slots are granted.
+    /// on `tasks` until `stop`, or until the lease has ended. After that, no slots are granted. `tenant` is the name in its log lines.
     #[expect(clippy::too_many_arguments, reason = "each is another part of the process")]
     pub fn new(
+        tenant: &str,
         limits: &QuotaLimits,
         callers: &CallerQuotas,
         sizes: BatchSizes,
@@ -138,7 +143,7 @@ impl Quota {
             changed: Notify::new(),
             is_paused: watch::Sender::new(false),
         });
-        tasks.spawn(wake(shared.clone(), lease, stop));
+        tasks.spawn(wake(shared.clone(), tenant.to_owned(), lease, stop));
         Self { shared }
     }
 
@@ -222,6 +227,9 @@ impl Quota {
                     "leadgate.quota.class",
                     wait.map_or(context.criticality, |wait| wait.class).name(),
                 );
+                let (limit, effective) = scheduler.capacity.limits(request.cost);
+                span.set("leadgate.quota.limit", limit);
+                span.set("leadgate.quota.effective_limit", effective);
                 if let Some(wait) = wait {
                     span.set(
                         "leadgate.quota.position",
@@ -367,11 +375,13 @@ impl SharedScheduler {
         changed
     }
 
-    /// Grants all slots that can be granted now. Notifies the task `wake` if slots are to be granted before it wakes.
+    /// Grants all slots that can be granted now. Notifies the task `wake` if slots are to be granted before it wakes, or if it has to log
+    /// the end of the day.
     fn grant_all(self: &Arc<Self>, scheduler: &mut Scheduler, now: Instant) {
         scheduler.grant_all(self, now);
         let next = scheduler.next_wake(now);
-        if next.is_some_and(|next| scheduler.wakes_at.is_none_or(|wakes_at| next < wakes_at)) {
+        let is_earlier = next.is_some_and(|next| scheduler.wakes_at.is_none_or(|wakes_at| next < wakes_at));
+        if is_earlier || scheduler.capacity.daily.has_change() {
             self.changed.notify_one();
         }
     }
@@ -410,18 +420,39 @@ fn waits_for(is_behind: bool) -> &'static str {
     if is_behind { EARLIER_WRITE } else { SLOT }
 }
 
-/// Grants slots that become free as time passes, until `stop` or the end of the lease.
-async fn wake(shared: Arc<SharedScheduler>, lease: TenantLease, stop: CancellationToken) {
+/// Logs the end of the daily budget, and that calls are sent again.
+fn log_day(tenant: &str, change: DayChange) {
+    match change {
+        DayChange::Exhausted {
+            by_upstream,
+            used,
+            reset,
+        } => {
+            let cause = if by_upstream { "LeadSquared" } else { "limits.daily" };
+            tracing::warn!(%tenant, cause, used, %reset, "daily budget exhausted: calls fail");
+        }
+        DayChange::Available => tracing::info!(%tenant, "daily budget available again"),
+    }
+}
+
+/// Grants slots that become free as time passes, and logs the end of the day, until `stop` or the end of the lease.
+async fn wake(shared: Arc<SharedScheduler>, tenant: String, lease: TenantLease, stop: CancellationToken) {
     let reason = loop {
         // Before the state is looked at, so that no renewal is missed.
         let renewed = lease.renewed();
-        let at = {
+        let (at, day_change) = {
             let mut scheduler = shared.lock();
             let now = Instant::now();
             scheduler.grant_all(&shared, now);
-            scheduler.wakes_at = scheduler.next_wake(now);
-            scheduler.wakes_at
+            let (daily, at) = (&mut scheduler.capacity.daily, clock::now());
+            let change = daily.change(at);
+            let day_ends = daily.ends_in(at).map(|wait| now + wait.max(MIN_DAY_WAIT));
+            scheduler.wakes_at = scheduler.next_wake(now).into_iter().chain(day_ends).min();
+            (scheduler.wakes_at, change)
         };
+        if let Some(change) = day_change {
+            log_day(&tenant, change);
+        }
         let timer = async {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,

@@ -45,6 +45,7 @@ fn quota(limits: &QuotaLimits) -> Quota {
 
 pub(super) fn quota_with(limits: &QuotaLimits, breaker: BreakerSettings) -> Quota {
     Quota::new(
+        "acme",
         limits,
         &CallerQuotas::default(),
         BatchSizes::default(),

@@ -90,13 +90,14 @@ impl Postgres {
     pub(in crate::store) async fn pause(&self, tenant: &str, pause: &Pause) -> Result<Pause, StoreError> {
         let statement = self.statement(
             "INSERT INTO tenant_pause (tenant, since, reason) VALUES ($1, $2, $3)
-             ON CONFLICT (tenant) DO UPDATE SET reason = excluded.reason RETURNING since",
+             ON CONFLICT (tenant) DO UPDATE SET reason = COALESCE(NULLIF(excluded.reason, ''), tenant_pause.reason)
+             RETURNING since, reason",
             values![tenant, pause.since.as_millisecond(), &pause.reason],
         );
         let results = self.write(super::HOUSEKEEPING, statement).await?;
         Ok(Pause {
             since: at(super::first(&results, 0)?),
-            reason: pause.reason.clone(),
+            reason: super::first(&results, 1)?,
         })
     }
 

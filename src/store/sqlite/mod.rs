@@ -342,7 +342,8 @@ impl Sqlite {
         self.check_writable()?;
         let row = sqlx::query(
             "INSERT INTO tenant_pause (tenant, since, reason) VALUES (?1, ?2, ?3)
-             ON CONFLICT (tenant) DO UPDATE SET reason = excluded.reason RETURNING since",
+             ON CONFLICT (tenant) DO UPDATE SET reason = COALESCE(NULLIF(excluded.reason, ''), tenant_pause.reason)
+             RETURNING since, reason",
         )
         .bind(tenant)
         .bind(pause.since.as_millisecond())
@@ -352,7 +353,7 @@ impl Sqlite {
         .map_err(write_error)?;
         Ok(Pause {
             since: at(row.try_get(0).unwrap_or_default()),
-            reason: pause.reason.clone(),
+            reason: row.try_get(1).unwrap_or_default(),
         })
     }
 

@@ -673,6 +673,9 @@ async fn a_second_pause_changes_only_the_reason(store: &Store) {
     store.pause("acme", &pause(7, "one")).await.unwrap();
     assert_eq!(store.pause("acme", &pause(9, "two")).await, Ok(pause(7, "two")));
     assert_eq!(store.pauses().await, Ok([("acme".to_owned(), pause(7, "two"))].into()));
+    // Without a reason, the former one stays.
+    assert_eq!(store.pause("acme", &pause(11, "")).await, Ok(pause(7, "two")));
+    assert_eq!(store.pauses().await, Ok([("acme".to_owned(), pause(7, "two"))].into()));
 }
 
 // Restarts.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use opentelemetry_otlp::{Compression, Protocol, WithExportConfig, WithHttpConfig
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +44,11 @@ pub(super) fn new(settings: &TraceSettings, metrics: &Arc<Metrics>) -> Result<(S
         sender,
         metrics: metrics.clone(),
     };
+    let outcome = Arc::new(Mutex::default());
     let export = SpanExport {
         spans,
-        exporter: exporter(settings)?,
+        exporter: exporter(settings, &outcome)?,
+        outcome,
         collector: settings.collector(),
         max_batch: settings.max_batch_size,
         delay: settings.schedule_delay,
@@ -53,6 +56,7 @@ pub(super) fn new(settings: &TraceSettings, metrics: &Arc<Metrics>) -> Result<(S
         metrics: metrics.clone(),
         in_progress: 0,
         is_failing: false,
+        is_rejecting: false,
     };
     Ok((queue, export))
 }
@@ -82,6 +86,8 @@ impl fmt::Debug for SpanQueue {
 pub struct SpanExport {
     spans: mpsc::Receiver<SpanData>,
     exporter: opentelemetry_otlp::SpanExporter,
+    /// Only with HTTP.
+    outcome: Arc<Mutex<HttpOutcome>>,
     /// The host and port of the collector.
     collector: String,
     max_batch: usize,
@@ -91,6 +97,30 @@ pub struct SpanExport {
     /// Number of spans that are neither in the queue, nor exported, nor dropped.
     in_progress: usize,
     is_failing: bool,
+    /// Whether the collector has rejected spans of the last export that it accepted.
+    is_rejecting: bool,
+}
+
+/// What the exporter does not say about the last request with HTTP.
+#[derive(Debug, Default)]
+struct HttpOutcome {
+    /// Why there was no response.
+    error: Option<String>,
+    /// Number of spans that the collector has rejected in a response with the status of success.
+    rejected: usize,
+}
+
+/// The response of a collector, as far as it is read: `ExportTraceServiceResponse` of OpenTelemetry.
+#[derive(Clone, PartialEq, Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected_spans: i64,
 }
 
 impl SpanExport {
@@ -154,13 +184,20 @@ impl SpanExport {
         let count = batch.len();
         let exported = tokio::time::timeout(self.timeout, self.exporter.export(batch)).await;
         self.in_progress = 0;
+        let HttpOutcome { error, rejected } = std::mem::take(&mut *lock(&self.outcome));
         let error = match exported {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no response within {:?}", self.timeout)),
+            // The exporter only says that the network failed.
+            Ok(Err(unknown)) => Some(error.unwrap_or_else(|| unknown.to_string())),
+            // The export was repeated until then.
+            Err(_) => {
+                let timeout = format!("no response within {:?}", self.timeout);
+                Some(error.map_or(timeout.clone(), |error| format!("{timeout}: {error}")))
+            }
         };
-        if error.is_some() {
-            self.dropped(count);
+        match error {
+            Some(_) => self.dropped(count),
+            None => self.report_rejected(rejected.min(count)),
         }
         let collector = &self.collector;
         match (error, self.is_failing) {
@@ -180,6 +217,17 @@ impl SpanExport {
         }
     }
 
+    /// Counts the spans that the collector has rejected, and logs a change.
+    fn report_rejected(&mut self, spans: usize) {
+        self.dropped(spans);
+        let collector = &self.collector;
+        match (spans > 0, std::mem::replace(&mut self.is_rejecting, spans > 0)) {
+            (true, false) => tracing::warn!(%collector, spans, "collector rejects some of the spans: they are dropped"),
+            (false, true) => tracing::info!(%collector, "collector accepts all spans again"),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     fn dropped(&self, spans: usize) {
         self.metrics.telemetry_dropped(SIGNAL, spans as u64);
     }
@@ -187,12 +235,16 @@ impl SpanExport {
 
 /// Returns the exporter of the SDK. It reads some of the environment variables that `settings` has checked, and these settings replace
 /// them.
-fn exporter(settings: &TraceSettings) -> Result<opentelemetry_otlp::SpanExporter, String> {
+fn exporter(
+    settings: &TraceSettings,
+    outcome: &Arc<Mutex<HttpOutcome>>,
+) -> Result<opentelemetry_otlp::SpanExporter, String> {
     let builder = opentelemetry_otlp::SpanExporter::builder();
     let failed = |error: &dyn fmt::Display| format!("setting up the export of traces failed: {error}");
     let exporter = match settings.protocol {
         OtlpProtocol::HttpProtobuf => {
-            let client = CollectorClient::new(settings).map_err(|error| failed(&error.without_url()))?;
+            let client =
+                CollectorClient::new(settings, outcome.clone()).map_err(|error| failed(&error.without_url()))?;
             let mut builder = builder
                 .with_http()
                 .with_http_client(client)
@@ -262,10 +314,26 @@ fn channel(settings: &TraceSettings) -> Result<Channel, tonic::transport::Error>
 struct CollectorClient {
     client: reqwest::Client,
     headers: HeaderMap,
+    outcome: Arc<Mutex<HttpOutcome>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with its sources, such as those of DNS and TLS. It has neither the URL nor headers.
+fn with_sources(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text += &format!(": {source}");
+        next = source.source();
+    }
+    text
 }
 
 impl CollectorClient {
-    fn new(settings: &TraceSettings) -> reqwest::Result<Self> {
+    fn new(settings: &TraceSettings, outcome: Arc<Mutex<HttpOutcome>>) -> reqwest::Result<Self> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("leadgate/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -280,19 +348,32 @@ impl CollectorClient {
         Ok(Self {
             client: builder.build()?,
             headers: settings.headers.clone(),
+            outcome,
         })
     }
 
+    /// Sends a request, and keeps what the exporter does not say about it.
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        *lock(&self.outcome) = HttpOutcome::default();
+        let sent = self.receive(request).await;
+        let mut outcome = lock(&self.outcome);
+        match &sent {
+            Ok(response) => outcome.rejected = rejected_spans(response),
+            Err(error) => outcome.error = Some(error.clone()),
+        }
+        sent.map_err(HttpError::from)
+    }
+
+    async fn receive(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
         let mut request = request;
         replace(request.headers_mut(), &self.headers);
-        let failed = reqwest::Error::without_url;
+        let failed = |error: reqwest::Error| with_sources(&error.without_url());
         let sent = self.client.execute(request.try_into().map_err(failed)?).await;
         let mut response = sent.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(format!("the response has more than {MAX_RESPONSE_BYTES} bytes").into());
+                return Err(format!("the response has more than {MAX_RESPONSE_BYTES} bytes"));
             }
             body.extend_from_slice(&chunk);
         }
@@ -301,6 +382,16 @@ impl CollectorClient {
         *received.headers_mut() = std::mem::take(response.headers_mut());
         Ok(received)
     }
+}
+
+/// The number of spans that the collector has rejected, although it has accepted others.
+fn rejected_spans(response: &Response<Bytes>) -> usize {
+    if !response.status().is_success() {
+        return 0;
+    }
+    let decoded = ExportResponse::decode(response.body().clone()).unwrap_or_default();
+    let rejected = decoded.partial_success.unwrap_or_default().rejected_spans;
+    usize::try_from(rejected).unwrap_or(0)
 }
 
 // Written out, since the trait is made with a macro of another crate.

@@ -37,12 +37,22 @@ const MAX_LINKS: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Tracing(Option<Arc<Recorder>>);
 
+/// The part of the traces that are sampled, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// The part that is sampled now.
+    pub in_use: f64,
+    /// The part of the settings.
+    pub configured: f64,
+}
+
 /// What the sampled traces of a process share.
 #[derive(Debug)]
 struct Recorder {
     follows_parent: bool,
     /// The bits of the ratio.
     ratio: AtomicU64,
+    configured: f64,
     queue: SpanQueue,
     scope: InstrumentationScope,
 }
@@ -85,6 +95,7 @@ impl Tracing {
         let recorder = Recorder {
             follows_parent,
             ratio: AtomicU64::new(ratio.to_bits()),
+            configured: ratio,
             queue,
             scope: InstrumentationScope::builder("leadgate")
                 .with_version(env!("CARGO_PKG_VERSION"))
@@ -93,14 +104,12 @@ impl Tracing {
         Ok((Self(Some(Arc::new(recorder))), export))
     }
 
-    /// Whether traces are on.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// The part of the traces that are sampled, from 0 to 1. `None`: traces are off.
-    pub fn sampling(&self) -> Option<f64> {
-        self.0.as_ref().map(|recorder| recorder.ratio())
+    /// The part of the traces that are sampled. `None`: traces are off.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.0.as_ref().map(|recorder| Sampling {
+            in_use: recorder.ratio(),
+            configured: recorder.configured,
+        })
     }
 
     /// Changes the part of the traces that are sampled: at least 0, at most 1. Traces that have begun stay as they are. Does nothing if
@@ -133,7 +142,7 @@ impl Tracing {
             let span_id = parent.map_or_else(|| ids.new_span_id(), |parent| parent.span_id);
             return (unsampled(span_id), Span::default());
         }
-        let state = parent.and_then(|_| headers.get(TRACESTATE)?.to_str().ok()?.parse().ok());
+        let state = parent.and_then(|_| trace_state(headers));
         let before = Trace {
             sampled: Some(Arc::new(SampledTrace {
                 recorder: recorder.clone(),
@@ -163,6 +172,13 @@ impl Recorder {
             _ => is_in_ratio(id, self.ratio()),
         }
     }
+}
+
+/// Returns the state of the trace. Several headers are one list.
+fn trace_state(headers: &HeaderMap) -> Option<TraceState> {
+    let values = headers.get_all(TRACESTATE).iter().map(HeaderValue::to_str);
+    let values: Vec<&str> = values.collect::<Result<_, _>>().ok()?;
+    values.join(",").parse().ok()
 }
 
 /// Whether a trace is among that part of all traces. All processes with the same ratio decide alike.
@@ -336,6 +352,18 @@ impl Span {
     pub fn fail(&mut self, kind: &'static str) {
         self.set("error.type", kind);
         self.set_error(kind);
+    }
+
+    /// Records a span whose remote parent has decided that it is recorded only if the ratio samples it, too. The id of the trace does not
+    /// decide, because the parent has chosen it.
+    pub fn ignore_parent(&mut self) {
+        let is_sampled = |recorded: &RecordedSpan| {
+            let recorder = &recorded.trace.recorder;
+            !recorded.data.parent_span_is_remote
+                || !recorder.follows_parent
+                || is_in_ratio(RandomIdGenerator::default().new_trace_id(), recorder.ratio())
+        };
+        self.0 = self.0.take().filter(|recorded| is_sampled(recorded));
     }
 
     /// Sets the status of the span to an error with this description, which is a fixed name.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -20,6 +20,19 @@ const TRACES_PATH: &str = "v1/traces";
 const MILLISECONDS: RangeInclusive<u64> = 1..=600_000;
 /// The range of the size of the queue, and of a batch.
 const QUEUE_SIZES: RangeInclusive<usize> = 1..=65_536;
+
+/// The headers that belong to the connection or to the message of an export.
+const OWN_HEADERS: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// The settings `[telemetry]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -402,6 +415,9 @@ fn headers(text: &str) -> Result<HeaderMap, String> {
         let (Ok(name), Ok(mut value)) = (name, value) else {
             return Err("has an invalid name or value of a header".to_owned());
         };
+        if OWN_HEADERS.contains(&name) {
+            return Err(format!("must not have the header {name}, which leadgate sets itself"));
+        }
         value.set_sensitive(true);
         headers.insert(name, value);
     }
@@ -557,6 +573,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=%zzsecret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=secret"),
             ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=%0asecret"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,Content-Length=secret"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "host=secret"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "transfer-encoding=secret"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "connection=secret"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "content-type=secret"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "secret"),

@@ -63,8 +63,41 @@ async fn the_flag_of_the_parent_decides_and_otherwise_the_ratio() {
     });
     assert!(!is_sampled(&by_ratio, &sampled));
     by_ratio.set_sampling(7.0);
-    assert_eq!(by_ratio.sampling(), Some(1.0));
+    let (in_use, configured) = (1.0, 0.0);
+    assert_eq!(by_ratio.sampling(), Some(Sampling { in_use, configured }));
     assert!(is_sampled(&by_ratio, &unsampled));
+}
+
+#[tokio::test]
+async fn a_client_without_a_credential_does_not_decide_what_is_recorded() {
+    let sampled = headers(&format!("00-{TRACE}-00f067aa0b1902b7-01"));
+    let is_recorded = |tracing: &Tracing, headers: &HeaderMap| {
+        let (_, mut span) = tracing.rpc(headers, Some("a/b"), true);
+        assert!(span.is_recorded());
+        span.ignore_parent();
+        span.is_recorded()
+    };
+    let (never, _export) = tracing(follows_parent(0.0));
+    assert!(!is_recorded(&never, &sampled));
+    let (always, _export) = tracing(follows_parent(1.0));
+    assert!(is_recorded(&always, &sampled));
+    // The ratio has decided already.
+    assert!(is_recorded(&always, &HeaderMap::new()));
+    let (by_ratio, _export) = tracing(Sampler {
+        follows_parent: false,
+        ratio: 1.0,
+    });
+    assert!(is_recorded(&by_ratio, &sampled));
+}
+
+#[tokio::test]
+async fn several_states_of_a_trace_are_one_list() {
+    let (always, _export) = tracing(follows_parent(1.0));
+    let mut given = headers(&format!("00-{TRACE}-00f067aa0b1902b7-01"));
+    given.append(TRACESTATE, "other=1,third=2".parse().unwrap());
+    let (_, span) = always.rpc(&given, Some("a/b"), true);
+    let state = span.0.as_ref().unwrap().data.span_context.trace_state().header();
+    assert_eq!(state, "vendor=value,other=1,third=2");
 }
 
 #[test]

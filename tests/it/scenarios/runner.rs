@@ -441,6 +441,7 @@ fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (
     let stop = CancellationToken::new();
     (
         Quota::new(
+            "acme",
             &limits,
             &callers,
             Default::default(),

@@ -11,6 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn owner(limits: &QuotaLimits, before: Before<'_>, lease: &TenantLease) -> Quota {
     Quota::new(
+        "acme",
         limits,
         &CallerQuotas::default(),
         BatchSizes::default(),
