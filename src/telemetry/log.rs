@@ -21,8 +21,6 @@ const LIBRARIES: &str = "h2=error,hyper=error,rustls=error,tower=error,leadgate:
 
 /// The levels of a filter.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// Maximum number of characters of a directive in an error.
-const MAX_DIRECTIVE: usize = 64;
 
 /// The settings of the log (`[log]`).
 #[derive(Clone, Debug, Deserialize)]
@@ -187,13 +185,13 @@ fn env_filter(directives: &str) -> Result<EnvFilter, String> {
         .map(str::trim)
         .filter(|directive| !directive.is_empty())
         .collect();
-    for directive in &given {
+    for (position, directive) in given.iter().enumerate() {
         // Any other word would be a target, and all lines of other targets would be dropped.
         let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
         if !LEVELS.iter().any(|name| name.eq_ignore_ascii_case(level)) {
-            let directive: String = directive.chars().take(MAX_DIRECTIVE).collect();
-            let levels = LEVELS.join(", ");
-            return Err(format!("{directive:?} must be a level ({levels}) or TARGET=LEVEL"));
+            // Without its text: it may be a key in the wrong place.
+            let (number, levels) = (position + 1, LEVELS.join(", "));
+            return Err(format!("directive {number} must be a level ({levels}) or TARGET=LEVEL"));
         }
     }
     // Without any directive, only errors are logged.
