@@ -105,11 +105,13 @@ test("errors of one kind are one row", async () => {
     return { rows: rows.length, count: Number(cells[1].textContent), id: cells[6].textContent };
   });
   const before = await row();
-  for (const id of ["one", "two"]) assert.equal((await gateway.create("asha@example.com", { "x-request-id": id })).status, 6);
+  // Other ids are not shown, because they are texts of callers.
+  const ids = ["0190b3a4-0000-7000-8000-000000000001", "0190b3a4-0000-7000-8000-000000000002"];
+  for (const id of ids) assert.equal((await gateway.create("asha@example.com", { "x-request-id": id })).status, 6);
   await until((count) => Number([...document.querySelectorAll("#error-rows tr")].find((row) => row.textContent.includes("LEAD_DUPLICATE")).children[1].textContent) === count, before.count + 2);
   const after = await row();
   assert.equal(after.rows, before.rows);
-  assert.match(after.id, /^two/);
+  assert.ok(after.id.startsWith(ids[1]), after.id);
 });
 
 test("the verdict of a tenant is not repeated below the same verdict of the process", async () => {
