@@ -102,7 +102,8 @@ where
         // Another caller may have fetched it meanwhile.
         match self.shared.current.load_full() {
             Some(cached) => Ok(cached.value.clone()),
-            None => self.fetch(context).await,
+            // Boxed, because almost all callers find a value.
+            None => Box::pin(self.fetch(context)).await,
         }
     }
 

@@ -98,7 +98,7 @@ impl Reads {
         F: Future<Output = Result<RawFields>> + Send + 'static,
     {
         if !self.shared.lease.is_valid(Instant::now()) || self.shared.is_suspended.load(Ordering::Relaxed) {
-            return read(context.clone()).await;
+            return read(context.clone()).boxed().await;
         }
         let name = (key.folded(), mask.clone());
         let age = max_staleness.filter(|age| !age.is_zero());

@@ -530,7 +530,7 @@ impl ConnectionService {
         Box::pin(async move {
             let started = match started {
                 Some(started) => started,
-                None => context.start_with_new_keys(&request, &arrival).await,
+                None => Box::pin(context.start_with_new_keys(&request, &arrival)).await,
             };
             drop(arrival);
             let (start, deadline) = match started {
@@ -556,7 +556,8 @@ impl ConnectionService {
                         dispatches,
                         write_order,
                     };
-                    dispatcher.execute(rpc).await
+                    // Boxed, so that an RPC without other replicas has no room for it.
+                    Box::pin(dispatcher.execute(rpc)).await
                 }
                 _ => context.execute(request, method, start, deadline).await,
             };
