@@ -698,15 +698,7 @@ impl Client {
 
     fn build(&self, request: UpstreamRequest, pair: &KeyPair) -> Result<reqwest::Request> {
         let shared = &*self.shared;
-        let mut url = shared.base.clone();
-        url.set_path(&format!(
-            "{}/v2/{}",
-            shared.base.path().trim_end_matches('/'),
-            request.path
-        ));
-        if !request.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&request.query);
-        }
+        let url = endpoint_url(&shared.base, request.path, &request.query);
         let bytes = url.query().map_or(0, str::len);
         if bytes > MAX_QUERY_BYTES {
             let text = format!("is too long for a URL: {bytes} bytes, encoded; must be at most {MAX_QUERY_BYTES}");
@@ -931,6 +923,16 @@ async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>
     let queued = start.elapsed();
     context.queued(queued);
     Ok((slot?, queued))
+}
+
+/// The URL of an endpoint: the path is that after `/v2/`, the query is not encoded.
+fn endpoint_url(base: &Url, path: &str, query: &[(&'static str, String)]) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/v2/{path}", base.path().trim_end_matches('/')));
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
 }
 
 /// `lateness`: with several replicas, the maximum time for which bytes that were written may stay on their way.

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::keys::{Keys, PairName};
 use super::response::UpstreamResponse;
-use super::{CrmSettings, from_reqwest, http_client, read};
+use super::{CrmSettings, endpoint_url, from_reqwest, http_client, read};
 use crate::error::{Cause, Error, ErrorKind, Result};
 
 /// How long a connection of [`RawClient::separate`] is kept: until the server closes it.
@@ -142,15 +142,7 @@ impl RawClient {
     }
 
     fn build(&self, request: &RawRequest) -> Result<reqwest::Request> {
-        let mut url = self.base.clone();
-        url.set_path(&format!(
-            "{}/v2/{}",
-            self.base.path().trim_end_matches('/'),
-            request.path
-        ));
-        if !request.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&request.query);
-        }
+        let url = endpoint_url(&self.base, request.path, &request.query);
         let method = match request.body {
             RawBody::None | RawBody::LengthZero => Method::GET,
             RawBody::Empty | RawBody::Sized(_) | RawBody::Chunked(_) => Method::POST,
