@@ -1,4 +1,4 @@
-//! Generates Rust code and the descriptor for reflection from `proto/`, with protox, so that protoc is not required.
+//! Generates Rust code and the descriptor for reflection from `proto/` and `third_party/googleapis`, with protox, so that protoc is not required.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,22 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=third_party/googleapis");
     // `serve` warns of a binary that is not built to be shipped.
     let opt_level = env::var_os("OPT_LEVEL").ok_or("cargo sets OPT_LEVEL")?;
     println!("cargo:rustc-env=LEADGATE_OPT_LEVEL={}", opt_level.display());
     build_information()?;
 
-    let root = Path::new("proto");
+    // The files of leadgate, and those of Google that they import.
+    let (root, imports) = (Path::new("proto"), Path::new("third_party/googleapis"));
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     // The details of errors. No message of the API has these types, but clients look them up by reflection.
-    files.push(root.join("google/rpc/error_details.proto"));
+    files.push(imports.join("google/rpc/error_details.proto"));
     files.sort();
 
-    let mut compiler = protox::Compiler::new([root])?;
+    let mut compiler = protox::Compiler::new([root, imports])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(&files)?;
 

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -121,6 +122,19 @@ impl GatewayOptions {
 }
 
 impl ConnectionOptions {
+    /// A connection without TLS and credentials.
+    pub(crate) fn plaintext(address: SocketAddr) -> Self {
+        Self {
+            addr: format!("http://{address}"),
+            tls_ca: None,
+            cert: None,
+            key: None,
+            token_file: None,
+            server_name: None,
+            insecure_plaintext: false,
+        }
+    }
+
     /// Checks that the gateway is serving.
     pub(crate) async fn health(&self) -> Result<(), String> {
         let channel = self.connect().await?;

@@ -15,7 +15,8 @@ use leadgate::telemetry::log;
 use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
-use secure::SecureSetup;
+use secure::{Credentials, SecureSetup};
+use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,15 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::cli::client::ConnectionOptions;
 use crate::cli::output::print_line;
 use crate::cli::process::{bind, shutdown_signal};
 
 /// The number of concurrent reads of the tour.
 const BURST: u64 = 60;
+/// How long the gateway may take until it is serving, and the interval of the checks.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+const READY_INTERVAL: Duration = Duration::from_millis(20);
 /// A sales user of the simulated account.
 const SAM: &str = "sam@simulator.example";
 
@@ -51,6 +56,22 @@ pub(crate) struct DemoOptions {
     /// End after the tour.
     #[arg(long)]
     tour_only: bool,
+    /// No tour and no leads, for tests. Prints one line of JSON when the gateway is ready: its address, and what clients need.
+    #[arg(long, conflicts_with = "tour_only")]
+    quiet: bool,
+}
+
+/// Where a quiet demo is, and what its clients need. `address` is that of the gateway.
+#[derive(Serialize)]
+struct ReadyLine<'a> {
+    address: SocketAddr,
+    admin: SocketAddr,
+    simulator: SocketAddr,
+    tenant: &'static str,
+    access_key: &'a str,
+    secret_key: &'a str,
+    #[serde(flatten)]
+    credentials: Option<Credentials>,
 }
 
 pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
@@ -62,7 +83,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let address = listener.local_addr().map_err(text)?;
     let admin_address = admin.local_addr().map_err(text)?;
 
-    let setup = options.secure.then(SecureSetup::create).transpose()?;
+    let setup = options.secure.then(|| SecureSetup::create(options.quiet)).transpose()?;
     let (server, callers) = setup.as_ref().map(SecureSetup::settings).unwrap_or_default();
     let chosen = Options::default();
     let settings = format!(
@@ -76,15 +97,25 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     log::start(&config.log).map_err(|error| format!("starting the thread of the log failed: {error}"))?;
 
     let stop = CancellationToken::new();
-    let simulator = Simulator::new(chosen);
+    let simulator = Simulator::new(chosen.clone());
     let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
     let serving = App::new(config)
         .await?
         .serve(listener, admin, stop.clone().cancelled_owned());
     let mut signal = pin!(shutdown_signal()?);
+    let ready = ReadyLine {
+        address,
+        admin: admin_address,
+        simulator: upstream_address,
+        tenant: "demo",
+        access_key: &chosen.access_key,
+        secret_key: &chosen.secret_key,
+        credentials: None,
+    };
     let touring = async move {
         let touring = async {
             match &setup {
+                _ if options.quiet => print_ready(ready, setup.as_ref()).await,
                 None => tour(address, &simulator).await,
                 Some(setup) => setup.tour(address).await,
             }
@@ -97,11 +128,14 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
             && !options.tour_only
         {
             match &setup {
+                _ if options.quiet => {}
                 None => print_next_steps(address, admin_address, upstream_address),
                 Some(setup) => setup.print_next_steps(address, admin_address),
             }
             signal.await;
-            print_line!("\nStopping.");
+            if !options.quiet {
+                print_line!("\nStopping.");
+            }
         }
         stop.cancel();
         // Now, because a second signal ends the process at once.
@@ -112,6 +146,25 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     simulated.map_err(text)?;
     served?;
     toured
+}
+
+/// Prints a line of JSON as soon as the gateway is serving.
+async fn print_ready(mut ready: ReadyLine<'_>, setup: Option<&SecureSetup>) -> Result<(), String> {
+    let connection = match setup {
+        Some(setup) => setup.connection(ready.address),
+        None => ConnectionOptions::plaintext(ready.address),
+    };
+    let started = Instant::now();
+    while let Err(error) = connection.health().await {
+        if started.elapsed() > READY_LIMIT {
+            return Err(error);
+        }
+        tokio::time::sleep(READY_INTERVAL).await;
+    }
+    ready.credentials = setup.map(SecureSetup::credentials).transpose()?;
+    let line = serde_json::to_string(&ready).map_err(|error| error.to_string())?;
+    print_line!("{line}");
+    Ok(())
 }
 
 async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> {

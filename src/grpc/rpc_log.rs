@@ -14,6 +14,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::pb::ErrorReason;
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
 use crate::clock;
@@ -448,12 +449,15 @@ fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
         return Some(status::from(&error, line.log.tenant_name(), line.log.id(), None));
     }
     let (code, reason, text) = match status.code() {
-        Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNIMPLEMENTED", "unknown rpc"),
+        Code::Unimplemented if status.message().is_empty() => {
+            (Code::Unimplemented, ErrorReason::Unimplemented, "unknown rpc")
+        }
+        Code::Unimplemented => (Code::Unimplemented, ErrorReason::Unimplemented, status.message()),
         // The deadline of leadgate is earlier, so this happens only if the process is overloaded.
-        Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
-        code => (code, name(code), status.message()),
+        Code::Cancelled => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, "the deadline passed"),
+        code => (code, ErrorReason::Internal, status.message()),
     };
-    line.log.set_reason(reason);
+    line.log.set_reason(reason.as_str_name());
     let mut detailed = status::plain(code, reason, text, line.log.id());
     // For an unsupported compression: the supported ones.
     if let Some(encodings) = status.metadata().get(ACCEPT_ENCODING) {
@@ -466,7 +470,7 @@ fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
 pub(super) fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
     status::plain(
         Code::Internal,
-        "INTERNAL",
+        ErrorReason::Internal,
         "internal error in leadgate; this is a bug",
         "",
     )

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use uuid::Uuid;
 
+use super::pb::ErrorReason;
 use crate::domain::lead::{path, schema_name};
 use crate::error::{Denial, Error, ErrorKind, Recovery, Resource, Violation, shortened};
 
@@ -44,7 +45,7 @@ const MAX_VIOLATIONS: usize = 200;
 struct StatusEntry<'a> {
     code: Code,
     /// The reason in ErrorInfo and in the log.
-    reason: &'static str,
+    reason: ErrorReason,
     detail: Detail<'a>,
     retry: RetryAdvice,
 }
@@ -96,17 +97,17 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         // The request.
         ErrorKind::Invalid(violations) => row(
             Code::InvalidArgument,
-            "INVALID_FIELD",
+            ErrorReason::InvalidField,
             Detail::BadRequest(violations),
             Unspecified,
         ),
         ErrorKind::NotFound(resource) => {
             let (reason, kind) = match resource {
-                Resource::Lead => ("LEAD_NOT_FOUND", LEAD),
-                Resource::User => ("USER_NOT_FOUND", "leadgate.v1.User"),
-                Resource::Activity => ("ACTIVITY_NOT_FOUND", "leadgate.v1.Activity"),
-                Resource::Opportunity => ("OPPORTUNITY_NOT_FOUND", "leadgate.v1.Opportunity"),
-                Resource::Share => ("SHARE_NOT_FOUND", SHARE),
+                Resource::Lead => (ErrorReason::LeadNotFound, LEAD),
+                Resource::User => (ErrorReason::UserNotFound, "leadgate.v1.User"),
+                Resource::Activity => (ErrorReason::ActivityNotFound, "leadgate.v1.Activity"),
+                Resource::Opportunity => (ErrorReason::OpportunityNotFound, "leadgate.v1.Opportunity"),
+                Resource::Share => (ErrorReason::ShareNotFound, SHARE),
             };
             row(Code::NotFound, reason, Detail::Resource(kind), Unspecified)
         }
@@ -115,11 +116,11 @@ fn entry(error: &Error) -> StatusEntry<'_> {
                 lead_id: lead_id.as_deref(),
                 attribute: attribute.as_deref(),
             };
-            row(Code::AlreadyExists, "LEAD_DUPLICATE", detail, Unspecified)
+            row(Code::AlreadyExists, ErrorReason::LeadDuplicate, detail, Unspecified)
         }
         ErrorKind::ResponseTooLarge { lead_id, .. } => row(
             Code::ResourceExhausted,
-            "RESPONSE_TOO_LARGE",
+            ErrorReason::ResponseTooLarge,
             Detail::Lead(lead_id.as_deref()),
             Never,
         ),
@@ -127,58 +128,58 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         // The quota and the load.
         ErrorKind::DeadlineInfeasible { retry_after } => row(
             Code::ResourceExhausted,
-            "DEADLINE_INFEASIBLE",
+            ErrorReason::DeadlineInfeasible,
             Detail::Quota(""),
             NewCall(*retry_after),
         ),
         ErrorKind::CallerLimit { retry_after } => row(
             Code::ResourceExhausted,
-            "CALLER_LIMIT",
+            ErrorReason::CallerLimit,
             Detail::Quota("/caller"),
             NewCall(*retry_after),
         ),
         ErrorKind::QueueFull { retry_after } => row(
             Code::ResourceExhausted,
-            "QUEUE_FULL",
+            ErrorReason::QueueFull,
             Detail::Quota(""),
             After(*retry_after),
         ),
         ErrorKind::CallerRpcLimit { retry_after } => row(
             Code::ResourceExhausted,
-            "QUEUE_FULL",
+            ErrorReason::QueueFull,
             Detail::Quota("/caller"),
             After(*retry_after),
         ),
         ErrorKind::DailyBudgetExhausted { retry_after } => row(
             Code::ResourceExhausted,
-            "DAILY_BUDGET_EXHAUSTED",
+            ErrorReason::DailyBudgetExhausted,
             Detail::Quota(""),
             After(*retry_after),
         ),
-        ErrorKind::StreamNotRead => row(Code::ResourceExhausted, "QUEUE_FULL", Detail::None, After(SOON)),
+        ErrorKind::StreamNotRead => row(Code::ResourceExhausted, ErrorReason::QueueFull, Detail::None, After(SOON)),
 
         // The account and its users.
         ErrorKind::CredentialsRejected { .. } | ErrorKind::Denied { .. } => row(
             Code::FailedPrecondition,
-            "UPSTREAM_CREDENTIALS_REJECTED",
+            ErrorReason::UpstreamCredentialsRejected,
             Detail::Precondition("credentials"),
             Unspecified,
         ),
         ErrorKind::FeatureDisabled => row(
             Code::FailedPrecondition,
-            "UPSTREAM_FEATURE_DISABLED",
+            ErrorReason::UpstreamFeatureDisabled,
             Detail::Precondition("account"),
             Unspecified,
         ),
         ErrorKind::NotASalesUser => row(
             Code::FailedPrecondition,
-            "NOT_A_SALES_USER",
+            ErrorReason::NotASalesUser,
             Detail::Precondition("user"),
             Unspecified,
         ),
         ErrorKind::ShareLimitReached => row(
             Code::FailedPrecondition,
-            "SHARE_LIMIT_REACHED",
+            ErrorReason::ShareLimitReached,
             Detail::Precondition("user"),
             Unspecified,
         ),
@@ -186,32 +187,32 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         // Shares.
         ErrorKind::ShareExists { by } => row(
             Code::AlreadyExists,
-            "SHARE_EXISTS",
+            ErrorReason::ShareExists,
             Detail::OtherShare(*by),
             Unspecified,
         ),
         ErrorKind::ShareNotActive => row(
             Code::FailedPrecondition,
-            "SHARE_NOT_ACTIVE",
+            ErrorReason::ShareNotActive,
             Detail::Precondition("share"),
             Unspecified,
         ),
         ErrorKind::ShareNotRetryable => row(
             Code::FailedPrecondition,
-            "SHARE_NOT_RETRYABLE",
+            ErrorReason::ShareNotRetryable,
             Detail::Precondition("share"),
             Unspecified,
         ),
 
         // LeadSquared.
-        ErrorKind::Exception => row(Code::Unknown, "UPSTREAM_EXCEPTION", Detail::None, Unspecified),
-        ErrorKind::Unreadable { .. } => row(Code::Internal, "UPSTREAM_UNREADABLE", Detail::None, Unspecified),
+        ErrorKind::Exception => row(Code::Unknown, ErrorReason::UpstreamException, Detail::None, Unspecified),
+        ErrorKind::Unreadable { .. } => row(Code::Internal, ErrorReason::UpstreamUnreadable, Detail::None, Unspecified),
         ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } => {
-            row(Code::Unavailable, "UPSTREAM_UNAVAILABLE", Detail::None, After(SOON))
+            row(Code::Unavailable, ErrorReason::UpstreamUnavailable, Detail::None, After(SOON))
         }
         ErrorKind::BreakerOpen { retry_after } => row(
             Code::Unavailable,
-            "UPSTREAM_UNAVAILABLE",
+            ErrorReason::UpstreamUnavailable,
             Detail::None,
             After(*retry_after),
         ),
@@ -221,49 +222,50 @@ fn entry(error: &Error) -> StatusEntry<'_> {
                 // The same request again, as gRPC would send it, has no result or is executed twice.
                 _ => Never,
             };
-            row(Code::Aborted, "OUTCOME_UNKNOWN", Detail::None, retry)
+            row(Code::Aborted, ErrorReason::OutcomeUnknown, Detail::None, retry)
         }
 
         // The gateway and the call.
         ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => {
-            row(Code::Unavailable, "STORE_UNAVAILABLE", Detail::None, After(SOON))
+            row(Code::Unavailable, ErrorReason::StoreUnavailable, Detail::None, After(SOON))
         }
-        ErrorKind::AuditUnavailable => row(Code::Unavailable, "AUDIT_UNAVAILABLE", Detail::None, After(SOON)),
+        ErrorKind::AuditUnavailable => row(Code::Unavailable, ErrorReason::AuditUnavailable, Detail::None, After(SOON)),
         ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => {
-            row(Code::Unavailable, "SHUTTING_DOWN", Detail::None, After(Duration::ZERO))
+            row(Code::Unavailable, ErrorReason::ShuttingDown, Detail::None, After(Duration::ZERO))
         }
-        ErrorKind::Moved { .. } => row(Code::Unavailable, "OWNER_MOVED", Detail::None, After(SOON)),
-        ErrorKind::TenantPaused => row(Code::Unavailable, "TENANT_PAUSED", Detail::None, After(PAUSED)),
+        ErrorKind::Moved { .. } => row(Code::Unavailable, ErrorReason::OwnerMoved, Detail::None, After(SOON)),
+        ErrorKind::TenantPaused => row(Code::Unavailable, ErrorReason::TenantPaused, Detail::None, After(PAUSED)),
         ErrorKind::DeadlineExceeded { .. } => {
-            row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
+            row(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, Detail::None, Unspecified)
         }
-        ErrorKind::CallerCancelled => row(Code::Cancelled, "CALLER_LEFT", Detail::None, Unspecified),
+        ErrorKind::CallerCancelled => row(Code::Cancelled, ErrorReason::CallerLeft, Detail::None, Unspecified),
 
         // The caller.
-        ErrorKind::CallerUnknown => row(Code::Unauthenticated, "CALLER_UNKNOWN", Detail::None, Unspecified),
+        ErrorKind::CallerUnknown => row(Code::Unauthenticated, ErrorReason::CallerUnknown, Detail::None, Unspecified),
         ErrorKind::CallerNotAllowed(denial) => {
             let detail = match denial {
                 Denial::Method | Denial::Tenant => Detail::Precondition(denial.rule()),
                 Denial::Fields(violations) => Detail::BadRequest(violations),
             };
-            row(Code::PermissionDenied, "CALLER_NOT_ALLOWED", detail, Unspecified)
+            row(Code::PermissionDenied, ErrorReason::CallerNotAllowed, detail, Unspecified)
         }
     }
 }
 
 /// Returns the reason of an error, for ErrorInfo and the log.
 pub(super) fn reason(error: &Error) -> &'static str {
-    entry(error).reason
+    entry(error).reason.as_str_name()
 }
 
 /// Returns the status of an error. `remaining` is the time until the caller's deadline, if there is one: a retry by gRPC
 /// keeps that deadline, so a retry after it is useless.
 pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, remaining: Option<Duration>) -> Status {
     let entry = entry(error);
+    let reason = entry.reason.as_str_name();
     let mut details = ErrorDetails::new();
-    details.set_error_info(entry.reason, DOMAIN, metadata(error, tenant));
+    details.set_error_info(reason, DOMAIN, metadata(error, tenant));
     details.set_request_info(request_id, "");
-    entry.detail.add_to(&mut details, error, entry.reason, tenant);
+    entry.detail.add_to(&mut details, error, reason, tenant);
     let (retry_after, allows_retry) = match entry.retry {
         RetryAdvice::Unspecified => (None, true),
         RetryAdvice::After(after) => {
@@ -367,9 +369,9 @@ fn metadata(error: &Error, tenant: Option<&str>) -> HashMap<String, String> {
 }
 
 /// Returns the status of an error of tonic or of the HTTP library.
-pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> Status {
+pub(super) fn plain(code: Code, reason: ErrorReason, text: &str, request_id: &str) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason, DOMAIN, HashMap::new());
+    details.set_error_info(reason.as_str_name(), DOMAIN, HashMap::new());
     details.set_request_info(request_id, "");
     limited(code, text, details, MetadataMap::new())
 }
@@ -619,6 +621,8 @@ pub(super) fn list_size(headers: &HeaderMap) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -743,6 +747,21 @@ mod tests {
             let retry = retry(&ErrorKind::ShuttingDown, remaining);
             assert_eq!(retry, ("0".to_owned(), Duration::ZERO));
         }
+    }
+
+    #[test]
+    fn each_reason_is_in_the_docs() {
+        let docs = include_str!("../../docs/errors.md");
+        let table = docs.split("## Reasons").nth(1).unwrap().split("\n## ").next().unwrap();
+        // The cells with reasons: after the code.
+        let documented: BTreeSet<&str> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix('|')?.split('|').nth(1))
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let reasons = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+        let reasons: BTreeSet<&str> = reasons.map(|reason| reason.as_str_name()).collect();
+        assert_eq!(documented, reasons);
     }
 
     #[test]

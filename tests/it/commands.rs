@@ -622,6 +622,58 @@ async fn the_commands_of_the_secure_demo_work_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
+    for is_secure in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = leadgate();
+        command.args(["demo", "--quiet"]).env("TMPDIR", folder.path());
+        if is_secure {
+            command.arg("--secure");
+        }
+        let mut demo = command.spawn().unwrap();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
+        let mut calls = vec![vec!["shares", "list", "--addr"]];
+        let address = match is_secure {
+            false => format!("http://{}", text("address")),
+            true => format!("https://{}", text("address")),
+        };
+        calls[0].push(&address);
+        let (authority, certificate, key) = match is_secure {
+            false => Default::default(),
+            true => (text("ca_file"), text("cert_file"), text("key_file")),
+        };
+        let token_file = folder.path().join("token");
+        if is_secure {
+            std::fs::write(&token_file, text("token")).unwrap();
+            calls[0].extend(["--tls-ca", &authority]);
+            calls.push(calls[0].clone());
+            calls[0].extend(["--token-file", token_file.to_str().unwrap()]);
+            calls[1].extend(["--cert", &certificate, "--key", &key]);
+            assert!(text("api_key").starts_with("lg_"));
+        }
+        for arguments in calls {
+            let said: Said = run(&arguments).await.into();
+            assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        }
+        let leads = format!("http://{}/_simulator/leads", text("simulator"));
+        let leads: serde_json::Value = reqwest::get(leads).await.unwrap().json().await.unwrap();
+        assert_eq!(leads.as_array().map(Vec::len), Some(0), "{leads}");
+        assert_eq!((text("tenant"), text("access_key").is_empty()), ("demo".to_owned(), false));
+
+        let id = demo.id().unwrap().to_string();
+        let mut kill = tokio::process::Command::new("kill");
+        assert!(kill.args(["-TERM", &id]).status().await.unwrap().success());
+        assert!(demo.wait().await.unwrap().success());
+        assert_eq!(lines.next_line().await.unwrap(), None);
+        std::fs::remove_file(&token_file).ok();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_client_certificate_is_reported() {
     use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 

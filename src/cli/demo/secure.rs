@@ -1,6 +1,6 @@
 //! `leadgate demo --secure`: the certificates, keys and callers of a gateway with TLS, and a tour with each kind of credential.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -19,6 +19,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
 use tonic::Status;
@@ -30,6 +31,32 @@ use crate::cli::output::print_line;
 const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "support@demo";
 const CERTIFICATE_NAME: &str = "spiffe://demo/reports";
+/// The callers of the tour: their API key, token and certificate have different permissions.
+const TOUR_CALLERS: &str = r#"
+[callers.checkout]
+api_keys = ["KEY_HASH"]
+tenants = ["demo"]
+allow = ["LeadService/*", "ShareService/*", "QuotaService/GetQuota"]
+[callers.support]
+subjects = ["support@demo"]
+tenants = ["demo"]
+allow = ["LeadService/*", "ShareService/*"]
+deny_fields = ["EmailAddress"]
+hide_fields = ["Phone"]
+[callers.reports]
+certificates = ["spiffe://demo/reports"]
+tenants = ["demo"]
+allow = ["LeadService/Get*", "ShareService/List*", "QuotaService/GetQuota"]
+"#;
+/// The caller of a quiet demo: each credential has all permissions.
+const QUIET_CALLER: &str = r#"
+[callers.tests]
+api_keys = ["KEY_HASH"]
+subjects = ["support@demo"]
+certificates = ["spiffe://demo/reports"]
+tenants = ["demo"]
+allow = ["*/*"]
+"#;
 /// The time for which the token is valid.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -44,6 +71,17 @@ const UNKNOWN_KEY: &str = "unknown.key";
 pub(super) struct SecureSetup {
     folder: TempDir,
     key_hash: KeyHash,
+    callers: &'static str,
+}
+
+/// The credentials of a quiet demo.
+#[derive(Serialize)]
+pub(super) struct Credentials {
+    ca_file: PathBuf,
+    token: String,
+    api_key: String,
+    cert_file: PathBuf,
+    key_file: PathBuf,
 }
 
 /// The credential of a caller.
@@ -58,7 +96,7 @@ type Result<T> = std::result::Result<T, String>;
 
 impl SecureSetup {
     /// Makes all files. Only their owner may read them.
-    pub(super) fn create() -> Result<Self> {
+    pub(super) fn create(is_quiet: bool) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("leadgate-demo-")
             .permissions(Permissions::from_mode(0o700))
@@ -68,6 +106,7 @@ impl SecureSetup {
         let setup = Self {
             folder,
             key_hash: KeyHash::of(&key),
+            callers: if is_quiet { QUIET_CALLER } else { TOUR_CALLERS },
         };
         setup.write(CHECKOUT_KEY, &key)?;
         setup.write(UNKNOWN_KEY, &api_key::generate("checkout"))?;
@@ -119,17 +158,38 @@ impl SecureSetup {
             path("ca.crt")
         );
         let callers = format!(
-            "[auth]\nmode = \"callers\"\n[auth.jwt]\nissuer = \"{ISSUER}\"\njwks = {{ file = {:?} }}\n\
-             [callers.checkout]\napi_keys = [\"{}\"]\ntenants = [\"demo\"]\n\
-             allow = [\"LeadService/*\", \"ShareService/*\", \"QuotaService/GetQuota\"]\n\
-             [callers.support]\nsubjects = [\"{SUBJECT}\"]\ntenants = [\"demo\"]\nallow = [\"LeadService/*\", \"ShareService/*\"]\n\
-             deny_fields = [\"EmailAddress\"]\nhide_fields = [\"Phone\"]\n\
-             [callers.reports]\ncertificates = [\"{CERTIFICATE_NAME}\"]\ntenants = [\"demo\"]\n\
-             allow = [\"LeadService/Get*\", \"ShareService/List*\", \"QuotaService/GetQuota\"]\n",
+            "[auth]\nmode = \"callers\"\n[auth.jwt]\nissuer = \"{ISSUER}\"\njwks = {{ file = {:?} }}\n{}",
             path("jwks.json"),
-            self.key_hash,
+            self.callers.replace("KEY_HASH", &self.key_hash.to_string()),
         );
         (server, callers)
+    }
+
+    /// A connection without credentials.
+    pub(super) fn connection(&self, address: SocketAddr) -> ConnectionOptions {
+        ConnectionOptions {
+            addr: format!("https://{address}"),
+            tls_ca: Some(self.path("ca.crt")),
+            server_name: Some("localhost".to_owned()),
+            ..ConnectionOptions::plaintext(address)
+        }
+    }
+
+    /// What a client of a quiet demo needs.
+    pub(super) fn credentials(&self) -> Result<Credentials> {
+        let read = |name: &str| {
+            let path = self.path(name);
+            let text = fs::read_to_string(&path);
+            let text = text.map_err(|error| format!("reading {} failed: {error}", path.display()))?;
+            Ok::<_, String>(text.trim_end().to_owned())
+        };
+        Ok(Credentials {
+            ca_file: self.path("ca.crt"),
+            token: read(SUPPORT_TOKEN)?,
+            api_key: read(CHECKOUT_KEY)?,
+            cert_file: self.path("reports.crt"),
+            key_file: self.path("reports.key"),
+        })
     }
 
     async fn connect(&self, address: SocketAddr, credential: Credential) -> Result<GatewayClient> {
@@ -138,13 +198,10 @@ impl SecureSetup {
             Credential::Certificate => (None, Some(self.path("reports.crt")), Some(self.path("reports.key"))),
         };
         let connection = ConnectionOptions {
-            addr: format!("https://{address}"),
-            tls_ca: Some(self.path("ca.crt")),
+            token_file,
             cert,
             key,
-            token_file,
-            server_name: Some("localhost".to_owned()),
-            insecure_plaintext: false,
+            ..self.connection(address)
         };
         let options = GatewayOptions {
             connection,

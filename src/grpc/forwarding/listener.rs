@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::headers::{self, ForwardedRpc, MovedResponse};
 use super::message::{HELLO, OWNER_CHANGED, OwnerChanged, PeerEvents, unframed};
 use super::peers::Peers;
+use crate::grpc::pb::ErrorReason;
 use crate::grpc::rpc_log::Moved;
 use crate::grpc::status;
 use crate::grpc::write_order::WriteOrder;
@@ -51,7 +52,7 @@ impl PeerPort {
         if !self.peers.knows(headers) {
             self.report_refused();
             let text = "this port is for other replicas, which know cluster.secret";
-            let mut response = status::plain(Code::Unauthenticated, "CALLER_UNKNOWN", text, "").into_http();
+            let mut response = status::plain(Code::Unauthenticated, ErrorReason::CallerUnknown, text, "").into_http();
             headers::set_refused(response.headers_mut());
             return PeerRequest::Refused(response);
         }
@@ -62,7 +63,7 @@ impl PeerPort {
             Some(rpc) => PeerRequest::Rpc(rpc),
             None => {
                 let text = "the metadata of a forwarded rpc is incomplete: the replicas have incompatible versions";
-                PeerRequest::Refused(status::plain(Code::Internal, "INTERNAL", text, "").into_http())
+                PeerRequest::Refused(status::plain(Code::Internal, ErrorReason::Internal, text, "").into_http())
             }
         }
     }
@@ -119,7 +120,7 @@ pub(in crate::grpc) fn moved_response(moved: Moved, tenant: &Tenant) -> Response
     };
     let response = MovedResponse { moved, owner };
     let text = "this replica does not own the tenant";
-    let mut refusal = status::plain(Code::Unavailable, "OWNER_MOVED", text, "").into_http();
+    let mut refusal = status::plain(Code::Unavailable, ErrorReason::OwnerMoved, text, "").into_http();
     response.add_to(refusal.headers_mut());
     refusal
 }
