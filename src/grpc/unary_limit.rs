@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Maximum number of stored ends of RPCs.
@@ -23,13 +24,16 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct UnaryLimit {
     max: u32,
     permits: Arc<Semaphore>,
+    /// Notified when the last permit is released.
+    freed: Notify,
     times: Mutex<RetryTimes>,
 }
 
 /// The permit of one unary RPC. Dropping it releases it.
 pub(super) struct UnaryPermit {
     limit: Arc<UnaryLimit>,
-    _permit: OwnedSemaphorePermit,
+    /// Present until the permit is dropped.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// When permits were released, and when refused RPCs will retry.
@@ -45,6 +49,7 @@ impl UnaryLimit {
         Arc::new(Self {
             max,
             permits: Arc::new(Semaphore::new(max as usize)),
+            freed: Notify::new(),
             times: Mutex::default(),
         })
     }
@@ -54,16 +59,28 @@ impl UnaryLimit {
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => Ok(UnaryPermit {
                 limit: self.clone(),
-                _permit: permit,
+                permit: Some(permit),
             }),
             Err(_) => Err(self.times().retry_after(self.max, Instant::now())),
         }
     }
 
-    /// Resolves when no permit is held.
+    /// Resolves when no permit is held. Meanwhile permits can be acquired: RPCs that arrive during a shutdown must not fail as if
+    /// the limit were reached.
     pub(super) async fn all_free(&self) {
-        // The only error is a closed semaphore, and this one is never closed.
-        let _all = self.permits.acquire_many(self.max).await;
+        let mut freed = pin!(self.freed.notified());
+        loop {
+            freed.as_mut().enable();
+            if self.is_free() {
+                return;
+            }
+            freed.as_mut().await;
+            freed.set(self.freed.notified());
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.permits.available_permits() == self.max as usize
     }
 
     fn times(&self) -> MutexGuard<'_, RetryTimes> {
@@ -74,6 +91,10 @@ impl UnaryLimit {
 impl Drop for UnaryPermit {
     fn drop(&mut self) {
         self.limit.times().record_end(Instant::now());
+        drop(self.permit.take());
+        if self.limit.is_free() {
+            self.limit.freed.notify_waiters();
+        }
     }
 }
 
@@ -109,6 +130,8 @@ impl RetryTimes {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn ms(ms: u64) -> Duration {
@@ -136,6 +159,30 @@ mod tests {
         let (mut times, now) = (RetryTimes::default(), Instant::now());
         let delays: Vec<_> = (0..20).map(|_| times.retry_after(10, now)).collect();
         assert_eq!((delays[0], delays[9], delays[19]), (ms(125), ms(1_250), ms(2_500)));
+    }
+
+    #[tokio::test]
+    async fn rpcs_that_arrive_during_a_shutdown_get_permits() {
+        let limit = UnaryLimit::new(2);
+        let first = limit.acquire().ok().unwrap();
+        let mut all_free = pin!(limit.all_free());
+        let mut is_free = || all_free.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        assert!(!is_free());
+        let second = limit.acquire().ok().unwrap();
+        drop(first);
+        assert!(!is_free());
+        drop(second);
+        let third = limit.acquire().ok().unwrap();
+        assert!(!is_free());
+        drop(third);
+        assert!(is_free());
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_with_the_last_rpc() {
+        let limit = UnaryLimit::new(2);
+        let permit = limit.acquire().ok().unwrap();
+        tokio::join!(limit.all_free(), async move { drop(permit) });
     }
 
     #[test]
