@@ -107,6 +107,11 @@ lint-proto: $(PYTHON_READY)
 	@echo "== lint: protobuf"
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
+	$(BIN)/python tools/api.py $(BIN)/buf --check
+
+.PHONY: api
+api: $(PYTHON_READY) ## Writes docs/api.md from the comments of the contract
+	$(BIN)/python tools/api.py $(BIN)/buf
 
 .PHONY: lint-deploy
 lint-deploy: $(PYTHON_READY) $(KUSTOMIZE_READY) promtool

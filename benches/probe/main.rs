@@ -1,6 +1,6 @@
 //! How often the measurement of the rate limit is right, over sockets, against simulated accounts with every kind of window.
 //!
-//! `cargo bench --bench probe` prints the tables; with `-- --write docs/benchmarks` it writes `docs/benchmarks/probe.md`. `--quick`
+//! `cargo bench --profile dist --bench probe` prints the tables; with `-- --write docs/benchmarks` it writes `docs/benchmarks/probe.md`. `--quick`
 //! measures a few accounts only.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, unreachable_pub)]
@@ -35,7 +35,7 @@ const PER: Duration = Duration::from_secs(5);
 /// The largest error of the length of the window that is right.
 const TOLERANCE: f64 = 0.03;
 /// Number of accounts that are measured at the same time.
-const PARALLEL: usize = 75;
+const PARALLEL: usize = 30;
 /// Maximum number of calls, up to 25 calls in a window and above.
 const MAX_CALLS: [u32; 2] = [600, 1_200];
 
