@@ -173,6 +173,10 @@ client-test: $(PYTHON_READY) test-binary ## Runs a Python client against real pr
 	@echo "== client-test: a client in Python"
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
 
+.PHONY: bench-calling
+bench-calling: $(PYTHON_READY) test-binary ## Measures deadlines and retries of a caller, and writes docs/benchmarks/calling.md
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python benches/calling/calling.py --write docs/benchmarks
+
 .PHONY: incidents
 incidents: $(PYTHON_READY) postgres test-binary ## Reproduces the incidents of docs/incidents.md (LEADGATE_BIN names another binary)
 	@for script in $(INCIDENTS); do \
