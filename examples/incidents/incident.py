@@ -24,14 +24,17 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "python"))
+CLIENT = pathlib.Path(__file__).resolve().parents[2] / "clients" / "python"
+# The scripts use the package and the processes of its tests, without an installation.
+sys.path[:0] = [str(CLIENT / "src"), str(CLIENT / "tests")]
 
 from processes import ACCESS_KEY, SECRET_KEY, Gateway, Simulator, eventually, run
 
 # The library need not prepare for the start of processes.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 import grpc
-from client import Service, details_of
+import leadgate.v1
+from google.protobuf import json_format
 
 # The plan of the account: 25 calls per second. Real plans have windows of 5 s; a short one shortens the scripts.
 CALLS = 25
@@ -152,8 +155,7 @@ class Traffic:
     with UNAVAILABLE is sent again with the same request id, through the next replica."""
 
     def __init__(self, *gateways, timeout=3, attempts=1, rate=1.0):
-        self._channels = [grpc.insecure_channel(gateway.address) for gateway in gateways]
-        self._services = [Service(channel) for channel in self._channels]
+        self._clients = [leadgate.Client(gateway.address, insecure=True) for gateway in gateways]
         self._timeout, self._attempts, self._rate = timeout, attempts, rate
         self._outcomes, self._crashes = [], []
         self._emails = ["first@example.com"]
@@ -167,15 +169,15 @@ class Traffic:
     def close(self):
         self._is_stopped.set()
         self._thread.join()
-        for channel in self._channels:
-            channel.close()
+        for client in self._clients:
+            client.close()
         self._pool.shutdown(cancel_futures=True)
         if self._crashes:
             raise self._crashes[0]
 
     def call(self, method, request):
         """Calls an RPC that must succeed."""
-        return self._services[0].call(method, request, self._timeout)[0]
+        return self._attempt(0, method, request)
 
     def mark(self):
         """Returns a mark for `since`: only RPCs that begin afterwards count."""
@@ -220,6 +222,12 @@ class Traffic:
                     text += f", retry after {min(retries):.1f} to {max(retries):.1f} s"
                 show(text)
 
+    def _attempt(self, number, method, request, metadata=()):
+        """Calls a stub: the scripts show each attempt, so the client must not retry."""
+        message = json_format.ParseDict(request, getattr(leadgate.v1, f"{method}Request")())
+        stub = self._clients[number % len(self._clients)].leads.stub
+        return getattr(stub, method)(message, timeout=self._timeout, metadata=metadata)
+
     def _write_first_lead(self):
         self._call(CALLERS[2], 0, self._emails[0], attempts=1)
         return self._outcomes[-1].is_ok
@@ -253,22 +261,16 @@ class Traffic:
         request = {"emailAddress": email} if is_read else {"lead": {"emailAddress": email}, "requestId": str(uuid.uuid4())}
         metadata = (("x-leadgate-caller", caller.name), ("x-leadgate-criticality", caller.criticality))
         for attempt in range(attempts):
-            service = self._services[(number + attempt) % len(self._services)]
             began, code, reason, text, place, retry = time.monotonic(), "OK", "", "", "", None
             try:
-                service.call(caller.method, request, self._timeout, metadata)
+                self._attempt(number + attempt, caller.method, request, metadata)
                 if not is_read:
                     self._emails.append(email)
-            except grpc.RpcError as error:
-                details = details_of(error)
-                code, text = error.code().name, error.details()
-                if "ErrorInfo" in details:
-                    reason, place = details["ErrorInfo"].reason, details["ErrorInfo"].metadata.get("place", "")
-                elif code == "DEADLINE_EXCEEDED":
-                    # The timer of the client library was first.
-                    reason = code
-                if "RetryInfo" in details:
-                    retry = details["RetryInfo"].retry_delay.ToTimedelta().total_seconds()
+            except grpc.RpcError as raised:
+                error = leadgate.Error.from_rpc(raised)
+                code, text, place, retry = error.code().name, error.details(), error.metadata.get("place", ""), error.retry_after
+                # Without a reason, the timer of the client library was first, or the connection was lost.
+                reason = error.reason_name or (code if code == "DEADLINE_EXCEEDED" else "")
             if self._is_stopped.is_set():
                 return
             is_last = code != "UNAVAILABLE" or attempt + 1 == attempts

@@ -1,184 +1,189 @@
 #!/usr/bin/env python3
-"""A client of leadgate without generated code: it reads the services and messages from the server by reflection.
+"""A small service that sends the enquiries of a web shop to LeadSquared through leadgate.
 
-    python3 client.py 127.0.0.1:50051
+python client.py 127.0.0.1:50051 --insecure
+python client.py leadgate.internal:443 --ca ca.crt --token-file token
 """
 
+from __future__ import annotations
+
+import argparse
+import os
 import sys
+import time
 import uuid
+from typing import TYPE_CHECKING, NamedTuple
 
-import grpc
-from google.protobuf import descriptor_pool, json_format, message_factory
-from google.rpc import error_details_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_status import rpc_status
+from google.protobuf.duration_pb2 import Duration
 
-LEAD_SERVICE = "leadgate.v1.LeadService"
-SHARE_SERVICE = "leadgate.v1.ShareService"
-USER_SERVICE = "leadgate.v1.UserService"
+import leadgate
+from leadgate.v1 import (
+    Access,
+    CreateLeadRequest,
+    ErrorReason,
+    GetLeadRequest,
+    ImportLeadsRequest,
+    LeadFields,
+    ListUsersRequest,
+    RevokeShareRequest,
+    ShareLeadRequest,
+    ShareState,
+    UpdateLeadRequest,
+    UpsertLeadRequest,
+    WaitFor,
+    WatchShareRequest,
+)
 
-# The types of error details that are printed.
-DETAILS = [
-    error_details_pb2.BadRequest,
-    error_details_pb2.ErrorInfo,
-    error_details_pb2.PreconditionFailure,
-    error_details_pb2.QuotaFailure,
-    error_details_pb2.RequestInfo,
-    error_details_pb2.ResourceInfo,
-    error_details_pb2.RetryInfo,
-]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
-class Service:
-    """The rpcs of one service. Requests are dicts in the JSON form of protobuf. Responses are messages."""
+class Enquiry(NamedTuple):
+    """An enquiry of a customer."""
 
-    def __init__(self, channel, name=LEAD_SERVICE):
-        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        self.channel = channel
-        self.name = name
-        self.methods = pool.FindServiceByName(name).methods_by_name
+    email: str
+    first_name: str
+    city: str
 
-    def call(self, method, request, timeout=10, metadata=()):
-        """Calls an rpc. Returns the response and the trailing metadata, or raises grpc.RpcError."""
-        method_descriptor = self.methods[method]
-        message = json_format.ParseDict(request, message_factory.GetMessageClass(method_descriptor.input_type)())
-        rpc = self.channel.unary_unary(
-            f"/{self.name}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=message_factory.GetMessageClass(method_descriptor.output_type).FromString,
+    def fields(self) -> LeadFields:
+        """Returns the attributes of the lead."""
+        return LeadFields(email_address=self.email, first_name=self.first_name, city=self.city, source="Web shop")
+
+
+class Shop:
+    """The service."""
+
+    def __init__(self, client: leadgate.Client) -> None:
+        self._client = client
+
+    def receive(self, enquiry: Enquiry) -> str:
+        """Returns the id of the lead: a new one, or the one that has the email address already."""
+        try:
+            return self._client.leads.create_lead(CreateLeadRequest(lead=enquiry.fields())).lead_id
+        except leadgate.Error as error:
+            if error.reason != ErrorReason.LEAD_DUPLICATE or error.resource is None or not error.resource.name:
+                raise
+            print(f"   {error.resource.description} belongs to lead {error.resource.name}: it is updated")
+            lead_id = error.resource.name
+            self._client.leads.update_lead(UpdateLeadRequest(lead_id=lead_id, lead=LeadFields(city=enquiry.city)))
+            return lead_id
+
+    def import_all(self, enquiries: Iterable[Enquiry]) -> tuple[int, list[leadgate.ImportResult]]:
+        """Writes enquiries in bulk. Returns the number of leads that were written, and the rows that failed."""
+
+        def rows() -> Iterator[ImportLeadsRequest]:
+            for line, enquiry in enumerate(enquiries, 1):
+                yield ImportLeadsRequest(sequence=line, upsert=UpsertLeadRequest(lead=enquiry.fields()))
+
+        written, failed = 0, []
+        # The rows are read as fast as leadgate writes them. If the connection is lost, the import goes on by itself.
+        for result in self._client.leads.import_leads(rows()):
+            if result.error is None:
+                written += 1
+            else:
+                failed.append(result)
+        return written, failed
+
+    def share(self, lead_id: str) -> str:
+        """Shares a lead with a sales user for half an hour. Returns the id of the share when the user has access."""
+        users = self._client.users.list_users(ListUsersRequest(role="Sales_User", page_size=1)).users
+        if not users:
+            raise RuntimeError("the account has no sales user")
+        request = ShareLeadRequest(
+            lead_id=lead_id,
+            user_id=users[0].user_id,
+            access=Access.ACCESS_READ,
+            duration=Duration(seconds=1800),
+            wait_for=WaitFor.WAIT_FOR_NONE,
         )
-        response, call = rpc.with_call(message, timeout=timeout, metadata=metadata)
-        return response, dict(call.trailing_metadata())
+        share_id = self._client.shares.share_lead(request).share.share_id
+        for change in self._client.shares.watch_share(WatchShareRequest(share_id=share_id)):
+            print(f"   {users[0].first_name}: {ShareState.Name(change.share.state)}")
+            if change.share.state == ShareState.SHARE_STATE_ACTIVE:
+                return share_id
+        raise RuntimeError(f"the share {share_id} has ended before the user had access")
 
-    def stream(self, method, requests, timeout=60, metadata=()):
-        """Sends a stream of requests and yields the responses. Returns the trailing metadata."""
-        method_descriptor = self.methods[method]
-        request_class = message_factory.GetMessageClass(method_descriptor.input_type)
-        rpc = self.channel.stream_stream(
-            f"/{self.name}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=message_factory.GetMessageClass(method_descriptor.output_type).FromString,
-        )
-        messages = (json_format.ParseDict(request, request_class()) for request in requests)
-        call = rpc(messages, timeout=timeout, metadata=metadata)
-        yield from call
-        return dict(call.trailing_metadata())
-
-
-def details_of(error):
-    """Returns the google.rpc details of an error by type: {"ErrorInfo": ..., "BadRequest": ...}."""
-    status = rpc_status.from_call(error)
-    found = {}
-    for packed in status.details if status else ():
-        for kind in DETAILS:
-            if packed.Is(kind.DESCRIPTOR):
-                found[kind.DESCRIPTOR.name] = kind.FromString(packed.value)
-    return found
-
-
-def explain(error):
-    """Prints an error: the code, the reason, the invalid fields, and when to retry."""
-    details = details_of(error)
-    info = details.get("ErrorInfo")
-    print(f"   {error.code().name} {info.reason if info else ''}: {error.details()}")
-    for violation in details["BadRequest"].field_violations if "BadRequest" in details else ():
-        print(f"     field {violation.field}: {violation.description}")
-    if "ResourceInfo" in details:
-        resource = details["ResourceInfo"]
-        print(f"     resource {resource.resource_type} {resource.resource_name}: {resource.description}")
-    for name, value in sorted(info.metadata.items()) if info else ():
-        print(f"     {name}: {value}")
-    if "RetryInfo" in details:
-        print(f"     retry after {details['RetryInfo'].retry_delay.ToJsonString()}")
-    if "RequestInfo" in details:
-        print(f"     request id {details['RequestInfo'].request_id}")
-
-
-def main(address):
-    with grpc.insecure_channel(address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        response = health.Check(health_pb2.HealthCheckRequest(service=LEAD_SERVICE), timeout=10)
-        print("1. Health:", health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
-
-        print("2. Services, by reflection")
-        for name in ProtoReflectionDescriptorDatabase(channel).get_services():
-            print("  ", name)
-        leads = Service(channel)
-        print("   rpcs:", ", ".join(leads.methods))
-
-        print("3. CreateLead")
-        email = f"asha.{uuid.uuid4().hex[:8]}@example.com"
-        asha = {"firstName": "Asha", "lastName": "Rao", "emailAddress": email, "city": "Pune"}
-        # With a request id, the request can be repeated safely: it is executed once, and every call returns the same response.
-        create = {"lead": asha, "requestId": str(uuid.uuid4())}
-        created, trailers = leads.call("CreateLead", create)
-        print(f"   lead {created.lead_id}; x-request-id in the gateway's log: {trailers['x-request-id']}")
-        repeated, _ = leads.call("CreateLead", create)
-        print(f"   lead {repeated.lead_id}, after the same request was sent again")
-
-        print("4. GetLead by email")
-        read, _ = leads.call("GetLead", {"emailAddress": email})
-        fields = read.lead.fields
-        print(f"   number {read.lead.lead_number}: {fields.first_name} {fields.last_name}, {fields.city}")
-
-        print("5. CreateLead with invalid fields")
+    def city_of(self, lead_id: str, timeout: float) -> str | None:
+        """Returns the city of a lead, or None if the quota cannot serve the call within `timeout` seconds."""
         try:
-            leads.call("CreateLead", {"lead": {"emailAddress": "nobody", "custom": {"mx_Shoe_Size": {"number": 42}}}})
-        except grpc.RpcError as error:
-            explain(error)
-
-        print("6. CreateLead of a duplicate")
-        try:
-            leads.call("CreateLead", {"lead": asha})
-        except grpc.RpcError as error:
-            explain(error)
-
-        print("7. ImportLeads: a stream of rows")
-        import_leads(leads)
-
-        print("8. ShareLead and RevokeShare")
-        try:
-            share(channel, created.lead_id)
-        except grpc.RpcError as error:
-            explain(error)
+            return self._client.leads.get_lead(GetLeadRequest(lead_id=lead_id), timeout=timeout).lead.fields.city
+        except leadgate.Error as error:
+            if error.reason != ErrorReason.DEADLINE_INFEASIBLE or error.retry_after is None:
+                raise
+            # leadgate says so at once. Nothing was sent.
+            print(f"   {timeout:g} s are too short: the call can be served if it is sent in {error.retry_after:.1f} s")
+            time.sleep(error.retry_after)
+            return None
 
 
-def import_leads(leads):
-    """Writes three rows, one of them invalid. The results arrive in any order."""
-    people = [f"row.{uuid.uuid4().hex[:8]}@example.com", f"row.{uuid.uuid4().hex[:8]}@example.com", "nobody"]
-    rows = ({"sequence": n, "upsert": {"lead": {"emailAddress": email}}} for n, email in enumerate(people, 1))
-    responses = leads.stream("ImportLeads", rows)
+def run(client: leadgate.Client) -> None:
+    """Does what a day of the service does."""
+    shop = Shop(client)
+    mark = uuid.uuid4().hex[:8]
+    asha = Enquiry(f"asha.{mark}@example.com", "Asha", "Pune")
+
+    print("1. Create a lead")
+    lead_id = shop.receive(asha)
+    print(f"   lead {lead_id}")
+
+    print("2. The same customer again")
+    shop.receive(asha._replace(city="Delhi"))
+
+    print("3. Upsert")
+    upserted = client.leads.upsert_lead(UpsertLeadRequest(lead=asha._replace(first_name="Asha M.").fields()))
+    print(f"   lead {upserted.lead_id}")
+
+    print("4. Read")
+    lead = client.leads.get_lead(GetLeadRequest(lead_id=lead_id)).lead
+    print(f"   number {lead.lead_number}: {lead.fields.first_name}, {lead.fields.city}")
+
+    print("5. Import")
+    enquiries = [Enquiry(f"{number}.{mark}@example.com", f"Customer {number}", "Pune") for number in range(30)]
+    written, failed = shop.import_all([*enquiries, Enquiry("nobody", "Nobody", "Pune")])
+    print(f"   {written} leads written")
+    for result in failed:
+        print(f"   line {result.request.sequence}: {result.error}")
+
+    print("6. Share the lead, and watch the share until it is active")
+    share_id = shop.share(lead_id)
+
+    print("7. Revoke the share")
+    revoke = RevokeShareRequest(share_id=share_id, wait_for=WaitFor.WAIT_FOR_ACTIVE)
+    print(f"   {ShareState.Name(client.shares.revoke_share(revoke).share.state)}")
+
+    print("8. A deadline that is too short")
+    for _ in range(100):
+        # More reads than the quota allows at once.
+        if shop.city_of(lead_id, timeout=0.5) is None:
+            print(f"   {shop.city_of(lead_id, timeout=5)}")
+            break
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="An example of the client of leadgate.")
+    parser.add_argument("address", help="HOST:PORT")
+    parser.add_argument(
+        "--ca", help="a file with the certificate authority of the gateway; default: those of the system"
+    )
+    parser.add_argument("--token-file", help="a file with an API key or a token; default: $LEADGATE_TOKEN")
+    parser.add_argument("--insecure", action="store_true", help="plaintext, for a gateway on this machine")
+    parser.add_argument("--tenant", help="the account, if there are several")
+    options = parser.parse_args()
+    token = None if options.token_file else os.environ.get("LEADGATE_TOKEN")
     try:
-        while True:
-            response = next(responses)
-            succeeded = response.HasField("response")
-            print(f"   row {response.sequence}:", response.response.lead_id if succeeded else response.error.message)
-    except StopIteration as ended:
-        counts = {name: value for name, value in ended.value.items() if name.startswith("x-leadgate-import")}
-        print("  ", counts)
-
-
-def share(channel, lead_id):
-    """Shares a lead with a sales user for half an hour, and revokes the share."""
-    sales, _ = Service(channel, USER_SERVICE).call("ListUsers", {"role": "Sales_User", "pageSize": 1})
-    if not sales.users:
-        print("   the account has no sales user")
-        return
-    shares = Service(channel, SHARE_SERVICE)
-    request = {"leadId": lead_id, "userId": sales.users[0].user_id, "access": "ACCESS_READ", "duration": "1800s"}
-    # WAIT_FOR_ACTIVE waits until LeadSquared has processed the request, which may take some seconds.
-    shared, _ = shares.call("ShareLead", {**request, "waitFor": "WAIT_FOR_ACTIVE"}, timeout=60)
-    print(f"   {sales.users[0].first_name} can read the lead until {shared.share.expire_time.ToJsonString()}")
-    revoke = {"shareId": shared.share.share_id, "waitFor": "WAIT_FOR_ACTIVE"}
-    revoked, _ = shares.call("RevokeShare", revoke, timeout=60)
-    print("  ", json_format.MessageToDict(revoked.share)["state"])
+        with leadgate.Client(
+            options.address,
+            ca=options.ca,
+            token=token,
+            token_file=options.token_file,
+            insecure=options.insecure,
+            tenant=options.tenant,
+        ) as client:
+            run(client)
+    except leadgate.Error as error:
+        sys.exit(f"{options.address}: {error}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: client.py HOST:PORT")
-    try:
-        main(sys.argv[1])
-    except grpc.RpcError as error:
-        sys.exit(f"{sys.argv[1]}: {error.code().name}: {error.details()}")
+    main()

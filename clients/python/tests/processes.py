@@ -7,19 +7,14 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 import urllib.error
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 BINARY = os.environ.get("LEADGATE_BIN", str(ROOT / "target" / "debug" / "leadgate"))
-CLIENT = ROOT / "examples" / "python" / "client.py"
-# The tests use the client of the example.
-sys.path.insert(0, str(CLIENT.parent))
-
 ACCESS_KEY = "u$rSimulatorAccessKey"
 SECRET_KEY = "simulator-secret-key"
 # The timeout of every wait, in seconds. It is reached only if a test fails.
