@@ -19,7 +19,9 @@ DIST_BIN := $(TARGET)/dist/leadgate
 # The binary that the client tests, the incidents, the browser tests and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
 INCIDENTS := $(sort $(filter-out %/incident.py,$(wildcard examples/incidents/*.py)))
-REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
+REQUIREMENTS := tools/requirements.txt examples/incidents/requirements.txt
+# The folders of the client packages, with generate.sh and test.sh.
+CLIENTS := $(sort $(dir $(wildcard clients/*/test.sh)))
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
 CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
@@ -29,7 +31,7 @@ BROWSER_READY := tests/browser/node_modules/ready
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
 JSONSCHEMA := $(BIN)/check-jsonschema
-SCRIPTS := .ci/run $(wildcard tools/*.sh)
+SCRIPTS := .ci/run $(wildcard tools/*.sh clients/*/*.sh)
 
 .PHONY: help
 help: ## Lists the targets
@@ -168,10 +170,20 @@ release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and 
 	cargo build --profile dist --locked --bin leadgate
 	tools/check-binary.sh $(DIST_BIN)
 
+.PHONY: clients
+clients: $(PYTHON_READY) ## Writes the generated code of the client packages
+	@for folder in $(CLIENTS); do \
+	    echo "== clients: $$folder"; \
+	    BUF="$(abspath $(BIN)/buf)" "$$folder"generate.sh; \
+	done
+
 .PHONY: client-test
-client-test: $(PYTHON_READY) test-binary ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
-	@echo "== client-test: a client in Python"
-	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
+client-test: clients test-binary ## Tests the client packages and their examples against real processes (LEADGATE_BIN names another binary)
+	@git diff --exit-code -- clients || { echo "the generated code is not up to date: run make clients and commit the result"; exit 1; }
+	@for folder in $(CLIENTS); do \
+	    echo "== client-test: $$folder"; \
+	    LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" "$$folder"test.sh; \
+	done
 
 .PHONY: bench-calling
 bench-calling: $(PYTHON_READY) test-binary ## Measures deadlines and retries of a caller, and writes docs/benchmarks/calling.md

@@ -417,8 +417,8 @@ fn print_next_steps(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr
 
   leadgate shares --addr {address} list
 
-  In Python, with examples/python of this repository:
-      python3 examples/python/client.py {address}
+  An example in Python, of this repository:
+      pip install ./clients/python && python3 examples/python/client.py {address} --insecure
 
   State of the quota:          http://{admin}/
   Metrics of the gateway:      http://{admin}/metrics

@@ -645,14 +645,15 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
             false => Default::default(),
             true => (text("ca_file"), text("cert_file"), text("key_file")),
         };
-        let token_file = folder.path().join("token");
+        let (token_file, key_file) = (folder.path().join("token"), folder.path().join("api-key"));
         if is_secure {
             std::fs::write(&token_file, text("token")).unwrap();
             calls[0].extend(["--tls-ca", &authority]);
-            calls.push(calls[0].clone());
+            std::fs::write(&key_file, text("api_key")).unwrap();
+            calls.extend([calls[0].clone(), calls[0].clone()]);
             calls[0].extend(["--token-file", token_file.to_str().unwrap()]);
             calls[1].extend(["--cert", &certificate, "--key", &key]);
-            assert!(text("api_key").starts_with("lg_"));
+            calls[2].extend(["--token-file", key_file.to_str().unwrap()]);
         }
         for arguments in calls {
             let said: Said = run(&arguments).await.into();
@@ -668,7 +669,9 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         assert!(kill.args(["-TERM", &id]).status().await.unwrap().success());
         assert!(demo.wait().await.unwrap().success());
         assert_eq!(lines.next_line().await.unwrap(), None);
-        std::fs::remove_file(&token_file).ok();
+        for file in [&token_file, &key_file] {
+            std::fs::remove_file(file).ok();
+        }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
