@@ -70,9 +70,11 @@ export class Attempts {
   private failures = 0;
   private progressAt = performance.now();
 
+  /** `closed`: the client is closed. `reconnect`: the maximum time without progress. */
   constructor(
     timeoutMs: number,
     options: CallOptions,
+    private readonly closed: AbortSignal,
     private readonly reconnect = Infinity,
   ) {
     if (!(timeoutMs > 0)) {
@@ -100,7 +102,7 @@ export class Attempts {
 
   /** Converts an error of an attempt. */
   error(error: unknown): LeadgateError {
-    return LeadgateError.from(error, this.signal?.aborted);
+    return LeadgateError.from(error, this.closed.aborted || this.signal?.aborted);
   }
 
   /** The delay before the next attempt. Undefined if there is none. */
@@ -122,7 +124,7 @@ export class Attempts {
 
   async sleep(delay: number): Promise<void> {
     try {
-      await sleep(delay, undefined, this.signal && { signal: this.signal });
+      await sleep(delay, undefined, { signal: this.signal ? AbortSignal.any([this.signal, this.closed]) : this.closed });
     } catch (cancelled) {
       throw this.error(cancelled);
     }
@@ -163,6 +165,7 @@ export class Caller {
 
   constructor(
     readonly transport: Transport,
+    readonly closed: AbortSignal,
     timeouts: Timeouts = {},
   ) {
     this.timeouts = { ...DEFAULTS, ...timeouts };
@@ -170,7 +173,7 @@ export class Caller {
 
   async unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, init: MessageInitShape<I>, options: CallOptions = {}) {
     const { message, requestId } = withRequestId(create<DescMessage>(method.input, init));
-    const attempts = new Attempts(options.timeoutMs ?? this.timeout(method), options);
+    const attempts = new Attempts(options.timeoutMs ?? this.timeout(method), options, this.closed);
     const repetition = READ.test(method.name) ? "read" : requestId !== undefined ? "same-request-id" : "unsafe";
     for (;;) {
       try {
@@ -189,7 +192,7 @@ export class Caller {
   /** An export continues after the last resume token, a watch starts again with the current state. */
   async *serverStream<I extends DescMessage, O extends DescMessage>(method: DescMethodServerStreaming<I, O>, init: MessageInitShape<I>, options: CallOptions = {}) {
     let message: Message & { resumeToken?: string } = create<DescMessage>(method.input, init);
-    const attempts = new Attempts(options.timeoutMs ?? this.timeout(method), options, this.timeouts.reconnect);
+    const attempts = new Attempts(options.timeoutMs ?? this.timeout(method), options, this.closed, this.timeouts.reconnect);
     const isRead = READ.test(method.name);
     let last: Message | undefined;
     for (;;) {
@@ -198,7 +201,7 @@ export class Caller {
         const response = await this.transport.stream(method, signal, attempts.remaining(), headers(options), one(message as MessageInitShape<I>));
         options.onHeader?.(response.header);
         let isFirst = true;
-        for await (const received of response.message) {
+        for await (const received of messages(response.message, cancel)) {
           const item: Message & { resumeToken?: string } = received;
           attempts.progress();
           if (item.resumeToken) {
@@ -261,6 +264,19 @@ export function headers(options: Pick<CallOptions, "tenant" | "caller" | "critic
     }
   }
   return headers;
+}
+
+/** Reads the messages of a stream, and cancels the stream at the end. */
+export async function* messages<T>(stream: AsyncIterable<T>, cancel: () => void): AsyncGenerator<T, void, undefined> {
+  const iterator = stream[Symbol.asyncIterator]();
+  try {
+    for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+      yield next.value;
+    }
+  } finally {
+    cancel();
+    iterator.next().catch(() => {}); // The transport stops its timer of the deadline only when it is read.
+  }
 }
 
 async function* one<T>(value: T) {

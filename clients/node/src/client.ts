@@ -11,6 +11,9 @@ import { ShareService } from "./gen/leadgate/v1/share_pb.js";
 import { UserService } from "./gen/leadgate/v1/user_pb.js";
 import { importLeads, type ImportResult, type ImportRow } from "./import.js";
 
+/** Default interval of the PINGs while RPCs are in progress, in milliseconds. */
+export const KEEPALIVE_MS = 30_000;
+
 /** The options of a client. */
 export interface ClientOptions {
   /** `host:port`, such as `leadgate.internal:443`. Without a port: 443. Required unless `transport` is set. */
@@ -66,8 +69,9 @@ export interface Client {
 
 /** Creates a client. It connects with the first call. */
 export function createClient(options: ClientOptions): Client {
-  const { transport, close } = options.transport ? { transport: options.transport, close: () => {} } : connect(options);
-  const caller = new Caller(transport, options.timeouts);
+  const closing = new AbortController();
+  const { transport, disconnect } = options.transport ? { transport: options.transport, disconnect: () => {} } : connect(options, closing.signal);
+  const caller = new Caller(transport, closing.signal, options.timeouts);
   return {
     leads: bind(caller, LeadService),
     shares: bind(caller, ShareService),
@@ -75,7 +79,10 @@ export function createClient(options: ClientOptions): Client {
     users: bind(caller, UserService),
     quota: bind(caller, QuotaService),
     transport,
-    close,
+    close() {
+      closing.abort();
+      disconnect();
+    },
   };
 }
 
@@ -90,7 +97,7 @@ function bind<S extends DescService>(caller: Caller, service: S): ServiceClient<
   return Object.fromEntries(methods) as ServiceClient<S>;
 }
 
-function connect(options: ClientOptions): { transport: Transport; close: () => void } {
+function connect(options: ClientOptions, closed: AbortSignal): { transport: Transport; disconnect: () => void } {
   const { address, insecure = false, ca, cert, key, token, tokenFile } = options;
   if (!address || !/^(\[[0-9a-fA-F:.]+\]|[^\s:/@?#[\]]+)(:\d+)?$/.test(address)) {
     throw new TypeError(`address must be host:port, but is ${JSON.stringify(address)}`);
@@ -108,11 +115,14 @@ function connect(options: ClientOptions): { transport: Transport; close: () => v
   const sessionManager = new Http2SessionManager(
     baseUrl,
     // The gateway closes a connection that is idle for 15 minutes (`server.max_connection_idle`).
-    { pingIntervalMs: options.keepaliveMs ?? 30_000, pingTimeoutMs: 10_000, idleConnectionTimeoutMs: 600_000 },
+    { pingIntervalMs: options.keepaliveMs ?? KEEPALIVE_MS, pingTimeoutMs: 10_000, idleConnectionTimeoutMs: 600_000 },
     // Node.js rejects streams above maxSessionMemory (MB), by default 10.
     { maxSessionMemory: 1_000, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...options.nodeOptions },
   );
   const credentials: Interceptor = (next) => async (request) => {
+    if (closed.aborted) {
+      throw new ConnectError("the client is closed", Code.Canceled);
+    }
     headers(options).forEach((value, name) => request.header.has(name) || request.header.set(name, value));
     const secret = await readToken(token, tokenFile);
     if (secret !== undefined) {
@@ -121,7 +131,7 @@ function connect(options: ClientOptions): { transport: Transport; close: () => v
     return next(request);
   };
   const interceptors = [...(options.interceptors ?? []), credentials];
-  return { transport: createGrpcTransport({ baseUrl, sessionManager, interceptors }), close: () => sessionManager.abort() };
+  return { transport: createGrpcTransport({ baseUrl, sessionManager, interceptors }), disconnect: () => sessionManager.abort() };
 }
 
 async function readToken(token: ClientOptions["token"], file: string | undefined): Promise<string | undefined> {

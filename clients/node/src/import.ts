@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { Attempts, type CallOptions, type Caller, headers, retryDelay, withRequestId } from "./call.js";
+import { Attempts, type CallOptions, type Caller, headers, messages, retryDelay, withRequestId } from "./call.js";
 import { LeadgateError } from "./error.js";
 import { type ImportedLead, type ImportLeadsRequest, ImportLeadsRequestSchema, LeadService } from "./gen/leadgate/v1/lead_pb.js";
 
@@ -34,7 +34,7 @@ export async function* importLeads(
   rows: Iterable<ImportRow> | AsyncIterable<ImportRow>,
   options: CallOptions = {},
 ): AsyncGenerator<ImportResult, void, undefined> {
-  const attempts = new Attempts(options.timeoutMs ?? caller.timeouts.stream, options, caller.timeouts.reconnect);
+  const attempts = new Attempts(options.timeoutMs ?? caller.timeouts.stream, options, caller.closed, caller.timeouts.reconnect);
   const source = Symbol.asyncIterator in rows ? rows[Symbol.asyncIterator]() : rows[Symbol.iterator]();
   // By the number of the row, which is its sequence on the wire.
   const pending = new Map<bigint, PendingRow>();
@@ -90,7 +90,7 @@ export async function* importLeads(
         retries = 0;
         const response = await caller.transport.stream(LeadService.method.importLeads, signal, attempts.remaining(), headers(options), send(stream));
         options.onHeader?.(response.header);
-        for await (const { sequence: id, result } of response.message) {
+        for await (const { sequence: id, result } of messages(response.message, cancel)) {
           attempts.progress();
           const entry = pending.get(id);
           if (entry === undefined) {

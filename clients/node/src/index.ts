@@ -1,6 +1,6 @@
 export { Code } from "@connectrpc/connect";
 export type { CallOptions, Criticality, Timeouts } from "./call.js";
-export { type Client, type ClientOptions, createClient, type ServiceClient } from "./client.js";
+export { type Client, type ClientOptions, createClient, KEEPALIVE_MS, type ServiceClient } from "./client.js";
 export { type ErrorDetail, type ErrorResource, type FieldViolation, LeadgateError } from "./error.js";
 export type { ImportResult, ImportRow } from "./import.js";
 export * from "./gen/leadgate/v1/activity_pb.js";
