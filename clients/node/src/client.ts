@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { readFile } from "node:fs/promises";
 import type { SecureClientSessionOptions } from "node:http2";
 import type { DescMethodServerStreaming, DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
@@ -70,6 +71,7 @@ export interface Client {
 /** Creates a client. It connects with the first call. */
 export function createClient(options: ClientOptions): Client {
   const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // One per call that waits for its next attempt.
   const { transport, disconnect } = options.transport ? { transport: options.transport, disconnect: () => {} } : connect(options, closing.signal);
   const caller = new Caller(transport, closing.signal, options.timeouts);
   return {
