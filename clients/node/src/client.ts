@@ -113,7 +113,7 @@ function connect(options: ClientOptions, closed: AbortSignal): { transport: Tran
   if ((cert === undefined) !== (key === undefined)) {
     throw new TypeError("cert and key must be set together");
   }
-  const baseUrl = insecure ? `http://${address.includes(":", address.lastIndexOf("]") + 1) ? address : `${address}:443`}` : `https://${address}`;
+  const baseUrl = `${insecure ? "http" : "https"}://${/:\d+$/.test(address) ? address : `${address}:443`}`;
   const sessionManager = new Http2SessionManager(
     baseUrl,
     // The gateway closes a connection that is idle for 15 minutes (`server.max_connection_idle`).

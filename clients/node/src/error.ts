@@ -1,6 +1,5 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
@@ -85,7 +84,7 @@ export class LeadgateError extends Error {
     this.domain = info?.domain ?? "";
     this.metadata = info?.metadata ?? {};
     this.violations = (find(details, BadRequestSchema)?.fieldViolations ?? []).map(({ field, description }) => ({ field, description }));
-    this.retryAfter = retry && durationMs(retry);
+    this.retryAfter = retry && Number(retry.seconds) * 1_000 + retry.nanos / 1e6;
     this.resource = resource && { type: resource.resourceType, name: resource.resourceName, description: resource.description };
     this.rpcId = find(details, RequestInfoSchema)?.requestId ?? options.rpcId;
     this.details = details;

@@ -1,4 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 import { Attempts, type CallOptions, type Caller, headers, messages, retryDelay, withRequestId } from "./call.js";
 import { LeadgateError } from "./error.js";
 import { type ImportedLead, type ImportLeadsRequest, ImportLeadsRequestSchema, LeadService } from "./gen/leadgate/v1/lead_pb.js";
@@ -114,6 +115,9 @@ export async function* importLeads(
           } else {
             yield { sequence: row.sequence, row, ...(result.case === "response" && { lead: result.value }) };
           }
+        }
+        if (pending.size > retries || (sourceState === "open" && retries < WINDOW / 2)) {
+          throw new LeadgateError("the stream ended before all rows had a result", Code.Unavailable);
         }
         if (sourceState === "ended" && pending.size === 0) {
           options.onTrailer?.(response.trailer);

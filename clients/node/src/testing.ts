@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Code, ConnectError } from "@connectrpc/connect";
 import type { ClientOptions } from "./client.js";
 import type { ErrorResource, FieldViolation } from "./error.js";
@@ -92,7 +91,7 @@ export function gatewayError(
   return new ConnectError(message, code, undefined, [
     { desc: ErrorInfoSchema, value: { domain: "leadgate", reason, metadata } },
     ...(violations ? [{ desc: BadRequestSchema, value: { fieldViolations: violations } }] : []),
-    ...(retryAfter === undefined ? [] : [{ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(retryAfter) } }]),
+    ...(retryAfter === undefined ? [] : [{ desc: RetryInfoSchema, value: { retryDelay: { seconds: BigInt(Math.trunc(retryAfter / 1_000)), nanos: (retryAfter % 1_000) * 1e6 } } }]),
     ...(resource ? [{ desc: ResourceInfoSchema, value: { resourceType: resource.type, resourceName: resource.name, description: resource.description } }] : []),
   ]);
 }

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test, type TestContext } from "node:test";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Interceptor } from "@connectrpc/connect";
 import { createClient, type ClientOptions, KEEPALIVE_MS, LeadgateError } from "leadgate";
 import { type Gateway, startGateway, storedLeads } from "./gateway.js";
@@ -65,15 +64,21 @@ test("an import continues over a killed gateway, and each row is written once", 
   }
 });
 
-test("50 calls on an exhausted quota all end well within their deadline", async (context) => {
-  let attempts = 0;
-  const count: Interceptor = (next) => (request) => {
-    attempts += 1;
+/** Counts the attempts of a client. */
+function counter() {
+  const counted = { attempts: 0 };
+  const interceptor: Interceptor = (next) => (request) => {
+    counted.attempts += 1;
     return next(request);
   };
-  // Only 10 calls may wait in the gateway: it refuses the others, and the client sends them again when they were told to.
+  return { counted, interceptors: [interceptor] };
+}
+
+test("50 calls on an exhausted quota all end well within their deadline", async (context) => {
+  const { counted, interceptors } = counter();
+  // Only 10 calls may be in progress: the gateway refuses the others, and the client sends them again after the time of the error.
   const options = { simulate: ["--calls", "20"], server: "max_in_flight = 10", tenant: "[tenants.sim.limits]\ncalls = 20" };
-  const { client } = await run(context, options, { interceptors: [count] });
+  const { client } = await run(context, options, { interceptors });
   const { leadId } = await client.leads.createLead({ lead: { firstName: "Asha" } });
   const start = performance.now();
   const update = () => client.leads.updateLead({ leadId, lead: { city: "Pune" }, runAutomations: true }, { timeoutMs: 60_000 });
@@ -82,8 +87,8 @@ test("50 calls on an exhausted quota all end well within their deadline", async 
   assert.deepEqual(results.filter(({ status }) => status === "rejected"), []);
   assert.ok(took < 30_000, `${took} ms`);
   assert.ok(took > 5_000, `the quota was not exhausted: ${took} ms`);
-  assert.ok(attempts > 51, "no call was refused");
-  context.diagnostic(`${attempts} attempts in ${Math.round(took)} ms`);
+  assert.ok(counted.attempts > 51, "no call was refused");
+  context.diagnostic(`${counted.attempts} attempts in ${Math.round(took)} ms`);
 });
 
 test("a call that the quota cannot serve before its deadline fails at once and says when to retry", async (context) => {
@@ -109,7 +114,7 @@ for (const [name, keepaliveMs, isKept] of [
     const watch = new AbortController();
     const watched = (async () => {
       // After its first message, the stream is idle: only PINGs are sent.
-      for await (const _ of client.quota.watchQuota({ interval: durationFromMs(3_600_000) }, { signal: watch.signal, onHeader: () => (streams += 1) }));
+      for await (const _ of client.quota.watchQuota({ interval: { seconds: 3_600n } }, { signal: watch.signal, onHeader: () => (streams += 1) }));
     })();
     await new Promise((resolve) => setTimeout(resolve, 3_000)); // Longer than both intervals.
     assert.ok((await client.quota.getQuota({})).quota);
@@ -118,6 +123,27 @@ for (const [name, keepaliveMs, isKept] of [
     await assert.rejects(watched, /CANCELLED/);
   });
 }
+
+test("a call after the gateway has closed an idle connection needs one attempt", async (context) => {
+  const { counted, interceptors } = counter();
+  const { client } = await run(context, { server: 'max_connection_idle = "500ms"' }, { interceptors });
+  await client.quota.getQuota({});
+  await new Promise((resolve) => setTimeout(resolve, 2_000)); // Longer than the maximum.
+  await client.quota.getQuota({});
+  assert.equal(counted.attempts, 2);
+});
+
+test("a watch continues when its connection reaches the maximum age", async (context) => {
+  const { client } = await run(context, { server: 'max_connection_age = "500ms"\nmax_connection_age_grace = "200ms"' });
+  let streams = 0;
+  for await (const { quota } of client.quota.watchQuota({ interval: { nanos: 1e8 } }, { timeoutMs: 20_000, onHeader: () => (streams += 1) })) {
+    assert.ok(quota);
+    if (streams === 3) {
+      return;
+    }
+  }
+  assert.fail("the watch ended");
+});
 
 test("the default keep-alive fits the default of the gateway", async () => {
   const defaults = await readFile(new URL("../../../config/default.toml", import.meta.url), "utf8");
