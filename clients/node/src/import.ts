@@ -47,37 +47,42 @@ export async function* importLeads(
   let retryAt = 0;
   let wake = () => {};
 
+  // Takes the next row of the source. Undefined: there is none, or it belongs to a later stream.
+  async function take(mine: number): Promise<ImportLeadsRequest | undefined> {
+    try {
+      pull ??= Promise.resolve(source.next());
+      const next = await pull;
+      if (mine !== stream) {
+        return undefined;
+      }
+      pull = undefined;
+      if (next.done) {
+        sourceState = "ended";
+        return undefined;
+      }
+      count += 1n;
+      const row = prepare(next.value, count);
+      pending.set(count, { row, sends: 1 });
+      return { ...row, sequence: count };
+    } catch (failure) {
+      sourceState = { failure };
+      throw failure;
+    }
+  }
+
   // Each stream first repeats the rows without a result. It ends early if too many of its rows wait to be sent again.
   async function* send(mine: number) {
     for (const [id, { row }] of [...pending]) {
       yield { ...row, sequence: id };
     }
-    while (sourceState === "open" && retries < WINDOW / 2) {
+    while (mine === stream && sourceState === "open" && retries < WINDOW / 2) {
       if (pending.size >= WINDOW) {
         await new Promise<void>((resolve) => (wake = resolve));
-      } else {
-        try {
-          pull ??= Promise.resolve(source.next());
-          const next = await pull;
-          if (mine !== stream) {
-            return; // The next stream has the row.
-          }
-          pull = undefined;
-          if (next.done) {
-            sourceState = "ended";
-            return;
-          }
-          count += 1n;
-          const row = prepare(next.value, count);
-          pending.set(count, { row, sends: 1 });
-          yield { ...row, sequence: count };
-        } catch (failure) {
-          sourceState = { failure };
-          throw failure;
-        }
+        continue;
       }
-      if (mine !== stream) {
-        return;
+      const row = await take(mine);
+      if (row) {
+        yield row;
       }
     }
   }

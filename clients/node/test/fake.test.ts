@@ -491,6 +491,54 @@ test("an import matches results to rows, and repeats the rows without a result",
   assert.equal(rows[1]?.operation.value && "requestId" in rows[1].operation.value, false);
 });
 
+test("an import continues if the connection is lost while rows are being sent", async (context) => {
+  let streams = 0;
+  const running = await fake(context, ({ rpc }) =>
+    rpc(LeadService.method.importLeads, async function* (rows) {
+      streams += 1;
+      let read = 0;
+      for await (const { sequence } of rows) {
+        read += 1;
+        yield { sequence, result: { case: "response", value: {} } };
+        if (streams === 1 && read === 100) {
+          // The server reads no more, so the client waits for flow control.
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          running.sessions.forEach((session) => session.destroy());
+          return;
+        }
+      }
+    }),
+  );
+  const notes = "long ".repeat(100);
+  function* rows() {
+    for (let row = 0; row < 3_000; row += 1) {
+      yield { operation: { case: "create" as const, value: { lead: { notes } } } };
+    }
+  }
+  const results = await collect(running.client.leads.importLeads(rows()));
+  assert.equal(new Set(results.map(({ sequence }) => sequence)).size, 3_000);
+  assert.equal(results.length, 3_000);
+  assert.equal(streams, 2);
+});
+
+test("many rows that have to be repeated do not stop an import", async (context) => {
+  const sent = new Map<string, number>();
+  const { client } = await fake(context, ({ rpc }) =>
+    rpc(LeadService.method.importLeads, async function* (rows) {
+      for await (const { sequence, operation } of rows) {
+        const id = (operation.value as { requestId: string }).requestId;
+        sent.set(id, (sent.get(id) ?? 0) + 1);
+        const status = gatewayError(Code.ResourceExhausted, "QUEUE_FULL", { retryAfter: 10 });
+        yield { sequence, result: sent.get(id) === 1 ? { case: "error", value: statusOf(status) } : { case: "response", value: {} } };
+      }
+    }),
+  );
+  const rows = Array.from({ length: 3_000 }, () => ({ operation: { case: "create" as const, value: { lead } } }));
+  const results = await collect(client.leads.importLeads(rows));
+  assert.equal(results.filter(({ error }) => !error).length, 3_000);
+  assert.ok([...sent.values()].every((times) => times === 2));
+});
+
 test("a row is repeated if its error says so", async (context) => {
   const ids = new Map<string, string[]>();
   const { client } = await fake(context, ({ rpc }) =>
