@@ -1,0 +1,146 @@
+import { setMaxListeners } from "node:events";
+import { readFile } from "node:fs/promises";
+import type { SecureClientSessionOptions } from "node:http2";
+import type { DescMethodServerStreaming, DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { Caller, type CallOptions, type Criticality, headers, type Timeouts } from "./call.js";
+import { ActivityService } from "./gen/leadgate/v1/activity_pb.js";
+import { LeadService } from "./gen/leadgate/v1/lead_pb.js";
+import { QuotaService } from "./gen/leadgate/v1/quota_pb.js";
+import { ShareService } from "./gen/leadgate/v1/share_pb.js";
+import { UserService } from "./gen/leadgate/v1/user_pb.js";
+import { importLeads, type ImportResult, type ImportRow } from "./import.js";
+
+/** Default interval of the PINGs while RPCs are in progress, in milliseconds. */
+export const KEEPALIVE_MS = 30_000;
+
+/** The options of a client. */
+export interface ClientOptions {
+  /** `host:port`, such as `leadgate.internal:443`. Without a port: 443. Required unless `transport` is set. */
+  readonly address?: string;
+  /** An API key or a JSON Web Token, or a function that returns the current one. It is called for each attempt. */
+  readonly token?: string | (() => string | Promise<string>);
+  /** A file with the API key or the token. It is read for each attempt, so a new token needs no restart. */
+  readonly tokenFile?: string;
+  /** The CA certificates that the gateway's certificate must be issued by, in PEM. Default: those of Node.js. */
+  readonly ca?: string | Buffer;
+  /** The client certificate and its key, in PEM. */
+  readonly cert?: string | Buffer;
+  readonly key?: string | Buffer;
+  /** Connects without TLS, and sends the token, if there is one, without encryption. For local work. */
+  readonly insecure?: boolean;
+  /** The account. Required if the caller may use more than one. */
+  readonly tenant?: string;
+  /** The name of the caller, for gateways with `auth.mode = "none"`. */
+  readonly caller?: string;
+  readonly criticality?: Criticality;
+  readonly timeouts?: Timeouts;
+  /** Interval of the PINGs while RPCs are in progress, in milliseconds. At least the gateway's `server.keepalive_min_interval`. Default: 30 s. */
+  readonly keepaliveMs?: number;
+  /** Interceptors of each attempt, for example for traces. */
+  readonly interceptors?: Interceptor[];
+  /** Further options of the connection, such as `servername`. */
+  readonly nodeOptions?: SecureClientSessionOptions;
+  /** A transport to use as it is, in place of a connection: for tests with `createRouterTransport`. */
+  readonly transport?: Transport;
+}
+
+/** The RPCs of a service as methods. */
+export type ServiceClient<S extends DescService> = {
+  readonly [P in keyof S["method"]]: S["method"][P] extends DescMethodUnary<infer I, infer O>
+    ? (request: MessageInitShape<I>, options?: CallOptions) => Promise<MessageShape<O>>
+    : S["method"][P] extends DescMethodServerStreaming<infer I, infer O>
+      ? (request: MessageInitShape<I>, options?: CallOptions) => AsyncGenerator<MessageShape<O>, void, undefined>
+      : (rows: Iterable<ImportRow> | AsyncIterable<ImportRow>, options?: CallOptions) => AsyncGenerator<ImportResult, void, undefined>;
+};
+
+/** A client of leadgate. All methods reject with LeadgateError. */
+export interface Client {
+  readonly leads: ServiceClient<typeof LeadService>;
+  readonly shares: ServiceClient<typeof ShareService>;
+  readonly activities: ServiceClient<typeof ActivityService>;
+  readonly users: ServiceClient<typeof UserService>;
+  readonly quota: ServiceClient<typeof QuotaService>;
+  /** The transport with the credentials, for `createClient` of @connectrpc/connect. It has no retries, request ids and deadlines. */
+  readonly transport: Transport;
+  /** Closes the connection. Calls in progress fail. */
+  close(): void;
+}
+
+/** Creates a client. It connects with the first call. */
+export function createClient(options: ClientOptions): Client {
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // One per call that waits for its next attempt.
+  const { transport, disconnect } = options.transport ? { transport: options.transport, disconnect: () => {} } : connect(options, closing.signal);
+  const caller = new Caller(transport, closing.signal, options.timeouts);
+  return {
+    leads: bind(caller, LeadService),
+    shares: bind(caller, ShareService),
+    activities: bind(caller, ActivityService),
+    users: bind(caller, UserService),
+    quota: bind(caller, QuotaService),
+    transport,
+    close() {
+      closing.abort();
+      disconnect();
+    },
+  };
+}
+
+function bind<S extends DescService>(caller: Caller, service: S): ServiceClient<S> {
+  const methods = service.methods.map((method) => {
+    if (method.methodKind === "bidi_streaming") {
+      return [method.localName, (rows: Iterable<ImportRow>, options?: CallOptions) => importLeads(caller, rows, options)];
+    }
+    const call = method.methodKind === "unary" ? caller.unary : caller.serverStream;
+    return [method.localName, (call as Function).bind(caller, method)];
+  });
+  return Object.fromEntries(methods) as ServiceClient<S>;
+}
+
+function connect(options: ClientOptions, closed: AbortSignal): { transport: Transport; disconnect: () => void } {
+  const { address, insecure = false, ca, cert, key, token, tokenFile } = options;
+  if (!address || !/^(\[[0-9a-fA-F:.]+\]|[^\s:/@?#[\]]+)(:\d+)?$/.test(address)) {
+    throw new TypeError(`address must be host:port, but is ${JSON.stringify(address)}`);
+  }
+  if (insecure && (ca || cert || key)) {
+    throw new TypeError("insecure cannot be combined with ca, cert and key");
+  }
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new TypeError("set token or tokenFile, not both");
+  }
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new TypeError("cert and key must be set together");
+  }
+  const baseUrl = `${insecure ? "http" : "https"}://${/:\d+$/.test(address) ? address : `${address}:443`}`;
+  const sessionManager = new Http2SessionManager(
+    baseUrl,
+    // The gateway closes a connection that is idle for 15 minutes (`server.max_connection_idle`).
+    { pingIntervalMs: options.keepaliveMs ?? KEEPALIVE_MS, pingTimeoutMs: 10_000, idleConnectionTimeoutMs: 600_000 },
+    // Node.js rejects streams above maxSessionMemory (MB), by default 10.
+    { maxSessionMemory: 1_000, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...options.nodeOptions },
+  );
+  const credentials: Interceptor = (next) => async (request) => {
+    if (closed.aborted) {
+      throw new ConnectError("the client is closed", Code.Canceled);
+    }
+    headers(options).forEach((value, name) => request.header.has(name) || request.header.set(name, value));
+    const secret = await readToken(token, tokenFile);
+    if (secret !== undefined) {
+      request.header.set("authorization", `Bearer ${secret}`);
+    }
+    return next(request);
+  };
+  const interceptors = [...(options.interceptors ?? []), credentials];
+  return { transport: createGrpcTransport({ baseUrl, sessionManager, interceptors }), disconnect: () => sessionManager.abort() };
+}
+
+async function readToken(token: ClientOptions["token"], file: string | undefined): Promise<string | undefined> {
+  try {
+    const text = file === undefined ? await (typeof token === "function" ? token() : token) : await readFile(file, "utf8");
+    return text?.trim();
+  } catch (cause) {
+    throw new ConnectError("cannot read the token", Code.Unauthenticated, undefined, undefined, cause);
+  }
+}

@@ -1,0 +1,13 @@
+export { Code } from "@connectrpc/connect";
+export type { CallOptions, Criticality, Timeouts } from "./call.js";
+export { type Client, type ClientOptions, createClient, KEEPALIVE_MS, type ServiceClient } from "./client.js";
+export { type ErrorDetail, type ErrorResource, type FieldViolation, LeadgateError } from "./error.js";
+export type { ImportResult, ImportRow } from "./import.js";
+export * from "./gen/leadgate/v1/activity_pb.js";
+export * from "./gen/leadgate/v1/common_pb.js";
+export * from "./gen/leadgate/v1/error_reason_pb.js";
+export * from "./gen/leadgate/v1/field_pb.js";
+export * from "./gen/leadgate/v1/lead_pb.js";
+export * from "./gen/leadgate/v1/quota_pb.js";
+export * from "./gen/leadgate/v1/share_pb.js";
+export * from "./gen/leadgate/v1/user_pb.js";
