@@ -254,6 +254,20 @@ func TestARetryHappensOnlyAsTheErrorSays(t *testing.T) {
 	}
 }
 
+func TestARetryPolicyOfGRPCHasNoEffect(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	f := &fake{create: func(context.Context, *leadgatev1.CreateLeadRequest) (*leadgatev1.CreateLeadResponse, error) {
+		calls.Add(1)
+		return nil, failure(codes.Unavailable, "OWNER_MOVED", 0, map[string]string{"retry_same_request_id": "false"})
+	}}
+	client := f.start(t, leadgate.WithDialOptions(grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {
+		"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`)))
+	if _, err := client.Leads.CreateLead(ctx(t, time.Minute), create(newLead())); err == nil || calls.Load() != 1 {
+		t.Errorf("%d calls: %v", calls.Load(), err)
+	}
+}
+
 func TestALongerDeadlineThanThatOfTheGatewayAllowsARetry(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
@@ -284,19 +298,18 @@ func TestAGatewayThatCannotBeReachedIsAnErrorWithItsCauseAtTheDeadline(t *testin
 
 func TestACancelledCallEndsItsWait(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{}, 1)
 	f := &fake{get: func(context.Context, *leadgatev1.GetLeadRequest) (*leadgatev1.GetLeadResponse, error) {
-		asked <- struct{}{}
 		return nil, failure(codes.Unavailable, "TENANT_PAUSED", 10*time.Second, nil)
 	}}
-	client := f.start(t)
 	c, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-asked
-		cancel()
-	}()
+	cancelAfterAttempt := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		defer cancel()
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	client := f.start(t, leadgate.WithDialOptions(grpc.WithChainUnaryInterceptor(cancelAfterAttempt)))
 	start := time.Now()
-	if _, err := client.Leads.GetLead(c, &leadgatev1.GetLeadRequest{}); !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+	_, err := client.Leads.GetLead(c, &leadgatev1.GetLeadRequest{})
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "TENANT_PAUSED") || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
 }

@@ -96,8 +96,7 @@ func DialOptions(opts ...Option) ([]grpc.DialOption, error) {
 		// Retries of gRPC ignore RetryInfo. Requests that were never sent are still sent again.
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
-		// The gateway closes connections with more than one PING in 10 seconds (server.keepalive_min_interval).
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(c.keepalive),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
@@ -129,11 +128,15 @@ type config struct {
 	insecure          bool
 	caFile            string
 	certFile, keyFile string
+	keepalive         keepalive.ClientParameters
 	dial              []grpc.DialOption
 }
 
+// The gateway closes connections with more than one PING in 10 seconds (server.keepalive_min_interval).
+var defaultKeepalive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}
+
 func newConfig(opts []Option) config {
-	c := config{call: call{timeouts: defaultTimeouts}}
+	c := config{call: call{timeouts: defaultTimeouts}, keepalive: defaultKeepalive}
 	for _, o := range opts {
 		o.apply(&c)
 	}

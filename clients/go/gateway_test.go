@@ -5,14 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -270,15 +270,30 @@ func proxy(t *testing.T, address string) (listen string, connections *atomic.Int
 	return listener.Addr().String(), connections, closed
 }
 
-// The layer sends a PING every 30 s, and the gateway allows one in 10 s. gRPC for Go has no shorter interval than 10 s, so here
+func TestTheIntervalOfPingsFitsTheDefaultOfTheGateway(t *testing.T) {
+	t.Parallel()
+	settings, err := os.ReadFile("../../config/default.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^keepalive_min_interval = "(.*)"$`).FindSubmatch(settings)
+	if found == nil {
+		t.Fatal("config/default.toml has no keepalive_min_interval")
+	}
+	minimum, err := time.ParseDuration(string(found[1]))
+	if err != nil || leadgate.KeepaliveInterval < 2*minimum {
+		t.Errorf("the client sends a PING every %s, the gateway allows one in %s (%v)", leadgate.KeepaliveInterval, minimum, err)
+	}
+}
+
+// The client sends a PING every 30 s, and the gateway allows one in 10 s. gRPC for Go has no shorter interval than 10 s, so here
 // the gateway has 3 s. A second gateway allows one in 30 s: it closes the connection, so PINGs are sent on idle connections.
 func TestAnIdleConnectionStaysOpen(t *testing.T) {
 	t.Parallel()
-	faster := leadgate.WithDialOptions(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}))
 	connect := func(interval string) (*leadgate.Client, *atomic.Int32, chan struct{}) {
 		p := serve(t, `server.keepalive_min_interval = "`+interval+`"`)
 		address, connections, closed := proxy(t, p.address)
-		client := dial(t, address, leadgate.WithInsecure(), faster)
+		client := dial(t, address, leadgate.WithInsecure(), leadgate.WithKeepaliveInterval(10*time.Second))
 		if err := quota(t, client, time.Minute); err != nil {
 			t.Fatal(err)
 		}
