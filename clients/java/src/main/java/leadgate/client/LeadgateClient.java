@@ -55,7 +55,9 @@ public final class LeadgateClient implements AutoCloseable {
     /** The criticality of a call. */
     public static final CallOptions.Key<Criticality> CRITICALITY = CallOptions.Key.create("leadgate-criticality");
 
-    private final ManagedChannel owned;
+    /** The channel that this client closes, or null. */
+    final ManagedChannel owned;
+
     private final CallLayer layer;
     private final Channel channel;
 

@@ -15,10 +15,17 @@ import java.util.regex.Pattern;
 import leadgate.v1.ErrorReason;
 import leadgate.v1.ImportLeadsRequest;
 
-/** What the layer knows about an RPC, and the rules of retries. */
-record Rpc(CallKind kind, boolean read, boolean hasRequestId) {
+/**
+ * What the layer knows about an RPC, and the rules of retries.
+ *
+ * @param kind the kind
+ * @param repeatable whether it may be repeated after any error: it is a read, or an import, whose rows have request ids
+ * @param hasRequestId whether the request has a request id
+ */
+record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
     private static final SecureRandom RANDOM = new SecureRandom();
-    private static final Pattern READ = Pattern.compile("(Get|List|Search|QuickSearch|BatchGet|Describe|Watch|Export)[A-Z].*");
+    private static final Pattern REPEATABLE =
+            Pattern.compile("(Get|List|Search|QuickSearch|BatchGet|Describe|Watch|Export|Import)[A-Z].*");
     /** The default of the server setting {@code server.max_deadline}. */
     private static final Duration LONGEST_ATTEMPT = Duration.ofSeconds(60);
     /** With these reasons, nothing was sent to LeadSquared. */
@@ -49,7 +56,7 @@ record Rpc(CallKind kind, boolean read, boolean hasRequestId) {
         } else if (request.findFieldByName("wait_for") != null) {
             kind = CallKind.SHARE;
         }
-        return new Rpc(kind, READ.matcher(name).matches(), request.findFieldByName("request_id") != null);
+        return new Rpc(kind, REPEATABLE.matcher(name).matches(), request.findFieldByName("request_id") != null);
     }
 
     /**
@@ -70,11 +77,11 @@ record Rpc(CallKind kind, boolean read, boolean hasRequestId) {
         }
         if (error.reasonText().isEmpty() && error.retryAfter().isEmpty()) {
             // The error is one of the connection or of a proxy.
-            if (error.code() != io.grpc.Status.Code.UNAVAILABLE || !(read || hasRequestId)) {
+            if (error.code() != io.grpc.Status.Code.UNAVAILABLE || !(repeatable || hasRequestId)) {
                 return null;
             }
         } else {
-            boolean safe = read || error.retrySameRequestId().orElse(NOTHING_SENT.contains(error.reason()));
+            boolean safe = repeatable || error.retrySameRequestId().orElse(NOTHING_SENT.contains(error.reason()));
             if (!safe || error.retryAfter().isEmpty()) {
                 return null;
             }
