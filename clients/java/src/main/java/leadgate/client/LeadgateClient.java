@@ -172,10 +172,20 @@ public final class LeadgateClient implements AutoCloseable {
     }
 
     /**
+     * Does the same as {@link #exportLeads(ExportLeadsRequest, CallOptions)} without options.
+     *
+     * @param request the request
+     * @return the results
+     */
+    public ResponseStream<ExportLeadsRequest, ExportLeadsResponse> exportLeads(ExportLeadsRequest request) {
+        return exportLeads(request, CallOptions.DEFAULT);
+    }
+
+    /**
      * Exports leads. An interrupted export continues after the last response.
      *
      * @param request the request
-     * @param options options of the call, or {@code CallOptions.DEFAULT}
+     * @param options options of the call: deadline, {@link #TENANT}, {@link #CRITICALITY}
      * @return the responses, each with some leads
      */
     public ResponseStream<ExportLeadsRequest, ExportLeadsResponse> exportLeads(ExportLeadsRequest request, CallOptions options) {
@@ -184,10 +194,20 @@ public final class LeadgateClient implements AutoCloseable {
     }
 
     /**
+     * Does the same as {@link #importLeads(Iterator, CallOptions)} without options.
+     *
+     * @param rows the rows; {@code sequence} may be used freely
+     * @return the results
+     */
+    public ImportStream importLeads(Iterator<ImportLeadsRequest> rows) {
+        return importLeads(rows, CallOptions.DEFAULT);
+    }
+
+    /**
      * Imports leads. An interrupted import continues with the rows that have no result yet.
      *
      * @param rows the rows; {@code sequence} may be used freely
-     * @param options options of the call, or {@code CallOptions.DEFAULT}
+     * @param options options of the call: deadline, {@link #TENANT}, {@link #CRITICALITY}
      * @return the results
      */
     public ImportStream importLeads(Iterator<ImportLeadsRequest> rows, CallOptions options) {
@@ -195,10 +215,20 @@ public final class LeadgateClient implements AutoCloseable {
     }
 
     /**
+     * Does the same as {@link #watchShare(WatchShareRequest, CallOptions)} without options.
+     *
+     * @param request the request
+     * @return the results
+     */
+    public ResponseStream<WatchShareRequest, WatchShareResponse> watchShare(WatchShareRequest request) {
+        return watchShare(request, CallOptions.DEFAULT);
+    }
+
+    /**
      * Watches a share until it has ended. An interrupted watch is opened again, and then begins with the current state.
      *
      * @param request the request
-     * @param options options of the call, or {@code CallOptions.DEFAULT}
+     * @param options options of the call: deadline, {@link #TENANT}, {@link #CRITICALITY}
      * @return the states of the share
      */
     public ResponseStream<WatchShareRequest, WatchShareResponse> watchShare(WatchShareRequest request, CallOptions options) {
@@ -206,10 +236,20 @@ public final class LeadgateClient implements AutoCloseable {
     }
 
     /**
+     * Does the same as {@link #watchQuota(WatchQuotaRequest, CallOptions)} without options.
+     *
+     * @param request the request
+     * @return the results
+     */
+    public ResponseStream<WatchQuotaRequest, WatchQuotaResponse> watchQuota(WatchQuotaRequest request) {
+        return watchQuota(request, CallOptions.DEFAULT);
+    }
+
+    /**
      * Watches the quota. An interrupted watch is opened again.
      *
      * @param request the request
-     * @param options options of the call, or {@code CallOptions.DEFAULT}
+     * @param options options of the call: deadline, {@link #TENANT}, {@link #CRITICALITY}
      * @return the states of the quota
      */
     public ResponseStream<WatchQuotaRequest, WatchQuotaResponse> watchQuota(WatchQuotaRequest request, CallOptions options) {
@@ -217,10 +257,20 @@ public final class LeadgateClient implements AutoCloseable {
     }
 
     /**
+     * Does the same as {@link #revokeShares(RevokeSharesRequest, CallOptions)} without options.
+     *
+     * @param request the request
+     * @return the results
+     */
+    public ResponseStream<RevokeSharesRequest, RevokeSharesResponse> revokeShares(RevokeSharesRequest request) {
+        return revokeShares(request, CallOptions.DEFAULT);
+    }
+
+    /**
      * Revokes shares. An interrupted call fails: send it again to revoke the rest.
      *
      * @param request the request
-     * @param options options of the call, or {@code CallOptions.DEFAULT}
+     * @param options options of the call: deadline, {@link #TENANT}, {@link #CRITICALITY}
      * @return the result of each share
      */
     public ResponseStream<RevokeSharesRequest, RevokeSharesResponse> revokeShares(RevokeSharesRequest request, CallOptions options) {

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.Timestamp;
 import com.google.rpc.BadRequest;
-import io.grpc.CallOptions;
 import io.grpc.Status.Code;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -62,14 +61,13 @@ class DemoTest {
     }
 
     @Test
-    void aCallerHasATokenAKeyOrACertificate() throws Exception {
-        try (LeadgateClient key = tls().token(() -> leadgate.gateway().apiKey().orElseThrow()).tenant("demo").build();
+    void aCallerHasATokenOrACertificate() throws Exception {
+        try (LeadgateClient token = tls().token(() -> leadgate.gateway().token().orElseThrow()).tenant("demo").build();
                 LeadgateClient certificate = tls().clientCertificate(
                                 leadgate.gateway().certificateFile().orElseThrow(), leadgate.gateway().keyFile().orElseThrow())
                         .build();
                 LeadgateClient none = tls().build()) {
-            leadgate.client().quota().getQuota(QUOTA);
-            key.quota().getQuota(QUOTA);
+            token.quota().getQuota(QUOTA);
             certificate.quota().getQuota(QUOTA);
             assertEquals(ErrorReason.CALLER_UNKNOWN, refused(none).reason());
             assertEquals(Code.UNAUTHENTICATED, refused(none).code());
@@ -81,7 +79,7 @@ class DemoTest {
         Path file = Files.writeString(folder.resolve("token"), "lg_checkout_wrong");
         try (LeadgateClient client = tls().tokenFile(file).build()) {
             assertEquals(ErrorReason.CALLER_UNKNOWN, refused(client).reason());
-            Files.writeString(file, leadgate.gateway().apiKey().orElseThrow() + "\n");
+            Files.writeString(file, leadgate.gateway().token().orElseThrow() + "\n");
             client.quota().getQuota(QUOTA);
         }
     }
@@ -164,7 +162,7 @@ class DemoTest {
                         .listActivityTypes(ListActivityTypesRequest.getDefaultInstance())
                         .getActivityTypesCount()
                 > 0);
-        try (var quota = leadgate.client().watchQuota(WatchQuotaRequest.getDefaultInstance(), CallOptions.DEFAULT)) {
+        try (var quota = leadgate.client().watchQuota(WatchQuotaRequest.getDefaultInstance())) {
             assertTrue(quota.hasNext());
         }
     }
@@ -182,14 +180,14 @@ class DemoTest {
                         .build())
                 .getShare();
         WatchShareRequest request = WatchShareRequest.newBuilder().setShareId(share.getShareId()).build();
-        try (var states = client.watchShare(request, CallOptions.DEFAULT)) {
+        try (var states = client.watchShare(request)) {
             assertTrue(states.stream().anyMatch(state -> state.getShare().getState() == ShareState.SHARE_STATE_ACTIVE));
         }
         RevokeSharesRequest all = RevokeSharesRequest.newBuilder().setLeadId(lead).build();
-        try (var revoked = client.revokeShares(all, CallOptions.DEFAULT)) {
+        try (var revoked = client.revokeShares(all)) {
             assertEquals(1, revoked.stream().filter(result -> !result.hasError()).count());
         }
-        try (var states = client.watchShare(request, CallOptions.DEFAULT)) {
+        try (var states = client.watchShare(request)) {
             ShareState last = states.stream().reduce((first, second) -> second).orElseThrow().getShare().getState();
             assertEquals(ShareState.SHARE_STATE_REVOKED, last);
         }
@@ -201,7 +199,7 @@ class DemoTest {
                 .mapToObj(number -> ImportLeadsRequest.newBuilder().setCreate(lead("import-" + number + "@example.com")).build())
                 .toList();
         Set<String> imported;
-        try (ImportStream results = leadgate.client().importLeads(rows.iterator(), CallOptions.DEFAULT)) {
+        try (ImportStream results = leadgate.client().importLeads(rows.iterator())) {
             imported = results.stream()
                     .map(result -> result.response().getResponse().getLeadId())
                     .collect(Collectors.toSet());
@@ -212,7 +210,7 @@ class DemoTest {
                 .setStartTime(Timestamp.newBuilder().setSeconds(System.currentTimeMillis() / 1000 - 600))
                 .setEndTime(Timestamp.newBuilder().setSeconds(System.currentTimeMillis() / 1000 + 1))
                 .build();
-        try (var export = leadgate.client().exportLeads(range, CallOptions.DEFAULT)) {
+        try (var export = leadgate.client().exportLeads(range)) {
             Set<String> exported = export.stream()
                     .flatMap(page -> page.getLeadsList().stream())
                     .map(Lead::getLeadId)

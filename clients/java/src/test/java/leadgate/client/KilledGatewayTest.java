@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.common.util.concurrent.ListenableFuture;
-import io.grpc.CallOptions;
 import java.nio.file.Path;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -65,7 +64,7 @@ class KilledGatewayTest {
                             .setCreate(lead("row-" + number + "@example.com"))
                             .build());
             Set<String> emails = new HashSet<>();
-            try (ImportStream results = client.importLeads(rows.iterator(), CallOptions.DEFAULT)) {
+            try (ImportStream results = client.importLeads(rows.iterator())) {
                 for (ImportStream.Result result : results) {
                     assertEquals(Optional.empty(), result.error());
                     assertTrue(emails.add(result.row().getCreate().getLead().getEmailAddress()));

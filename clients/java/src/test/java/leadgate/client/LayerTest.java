@@ -90,13 +90,13 @@ class LayerTest {
                     LeadgateException.class, () -> client.leads().batchCreateLeads(BatchCreateLeadsRequest.getDefaultInstance()));
             assertDeadline(77);
             gateway.export = (request, responses) -> responses.onCompleted();
-            assertFalse(client.exportLeads(leadgate.v1.ExportLeadsRequest.getDefaultInstance(), CallOptions.DEFAULT).hasNext());
+            assertFalse(client.exportLeads(leadgate.v1.ExportLeadsRequest.getDefaultInstance()).hasNext());
             assertDeadline(3600);
             client.leads().withDeadlineAfter(5, TimeUnit.SECONDS).createLead(CreateLeadRequest.getDefaultInstance());
             assertDeadline(5);
             assertThrows(
                     LeadgateException.class,
-                    () -> client.watchQuota(WatchQuotaRequest.getDefaultInstance(), CallOptions.DEFAULT).hasNext());
+                    () -> client.watchQuota(WatchQuotaRequest.getDefaultInstance()).hasNext());
             assertNull(last().deadline());
         }
     }

@@ -81,7 +81,7 @@ class StreamTest {
             }
             responses.onCompleted();
         };
-        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance(), CallOptions.DEFAULT)) {
+        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance())) {
             List<String> leads = export.stream().map(page -> page.getLeads(0).getLeadId()).toList();
             assertEquals(IntStream.range(0, 9).mapToObj(number -> "lead-" + number).toList(), leads);
             assertEquals(List.of("", "2", "5"), tokens);
@@ -95,7 +95,7 @@ class StreamTest {
             responses.onNext(page(0));
             responses.onError(FakeGateway.error(Code.UNAUTHENTICATED, "CALLER_UNKNOWN", Map.of(), null));
         };
-        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance(), CallOptions.DEFAULT)) {
+        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance())) {
             assertEquals(page(0), export.next());
             assertEquals(ErrorReason.CALLER_UNKNOWN, assertThrows(LeadgateException.class, export::next).reason());
         }
@@ -118,7 +118,7 @@ class StreamTest {
                 }
             });
         };
-        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance(), CallOptions.DEFAULT)) {
+        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance())) {
             export.next();
             int settled = -1;
             while (settled != sent.get()) {
@@ -156,7 +156,7 @@ class StreamTest {
                 }
             };
         };
-        try (ImportStream results = client.importLeads(rows(100).iterator(), CallOptions.DEFAULT)) {
+        try (ImportStream results = client.importLeads(rows(100).iterator())) {
             List<String> emails = new ArrayList<>();
             results.forEach(result -> {
                 assertEquals(7, result.response().getSequence());
@@ -208,7 +208,7 @@ class StreamTest {
                 }
             };
         };
-        try (ImportStream results = client.importLeads(rows(3).iterator(), CallOptions.DEFAULT)) {
+        try (ImportStream results = client.importLeads(rows(3).iterator())) {
             assertEquals(Code.ALREADY_EXISTS, results.next().error().orElseThrow().code());
             assertEquals(2, results.stream().count());
             assertEquals(3, results.failed());

@@ -49,8 +49,13 @@ public final class DemoGateway implements AutoCloseable {
             command.add("--secure");
         }
         Path errors = Files.createTempFile("leadgate-demo", ".log");
-        DemoGateway gateway = new DemoGateway(
-                new ProcessBuilder(command).redirectError(errors.toFile()).start(), errors);
+        Process process;
+        try {
+            process = new ProcessBuilder(command).redirectError(errors.toFile()).start();
+        } catch (IOException missing) {
+            throw new IOException(binary() + " cannot be run: set LEADGATE_BIN to the path of leadgate", missing);
+        }
+        DemoGateway gateway = new DemoGateway(process, errors);
         gateway.readFacts();
         return gateway;
     }
