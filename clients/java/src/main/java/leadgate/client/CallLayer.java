@@ -32,11 +32,13 @@ final class CallLayer implements ClientInterceptor {
     private final CallOptions defaults;
     private final Map<CallKind, Duration> deadlines;
     private final CallCredentials credentials;
+    private final Runnable reconnect;
 
-    CallLayer(CallOptions defaults, Map<CallKind, Duration> deadlines, CallCredentials credentials) {
+    CallLayer(CallOptions defaults, Map<CallKind, Duration> deadlines, CallCredentials credentials, Runnable reconnect) {
         this.defaults = defaults;
         this.deadlines = deadlines;
         this.credentials = credentials;
+        this.reconnect = reconnect;
         this.headers = Map.of(
                 LeadgateClient.TENANT, key("x-leadgate-tenant"),
                 LeadgateClient.CALLER, key("x-leadgate-caller"));
@@ -66,6 +68,16 @@ final class CallLayer implements ClientInterceptor {
             deadline = context;
         }
         return deadline == null ? FOREVER : Duration.ofNanos(deadline.timeRemaining(TimeUnit.NANOSECONDS));
+    }
+
+    /** Runs a task after a time. If the connection was lost, it is made again at once, without the growing pauses of gRPC. */
+    void repeatAfter(Duration delay, LeadgateException error, Executor executor, Runnable task) {
+        CompletableFuture.delayedExecutor(delay.toNanos(), TimeUnit.NANOSECONDS, executor).execute(() -> {
+            if (Rpc.connectionLost(error)) {
+                reconnect.run();
+            }
+            task.run();
+        });
     }
 
     @Override
@@ -280,8 +292,7 @@ final class CallLayer implements ClientInterceptor {
                     LeadgateException failed = LeadgateException.of(status, trailers, "");
                     Duration delay = rpc.delay(failed, repetitions, given, remaining(options));
                     if (delay != null) {
-                        CompletableFuture.delayedExecutor(delay.toNanos(), TimeUnit.NANOSECONDS, executor())
-                                .execute(context.wrap(UnaryCall.this::runAttempt));
+                        repeatAfter(delay, failed, executor(), context.wrap(UnaryCall.this::runAttempt));
                         return;
                     }
                 }

@@ -471,10 +471,8 @@ public final class LeadgateClient implements AutoCloseable {
             if (channel == null && plaintext && token != null && !insecure) {
                 throw new IllegalStateException("a token needs TLS: remove plaintext(), or call insecure() for local work");
             }
-            CallLayer layer =
-                    new CallLayer(defaults, Map.copyOf(deadlines), token == null ? null : new BearerToken(token, insecure));
             if (channel != null) {
-                return new LeadgateClient(channel, null, layer);
+                return new LeadgateClient(channel, null, layer(() -> {}));
             }
             ChannelCredentials credentials = plaintext ? InsecureChannelCredentials.create() : tls.build();
             ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials)
@@ -486,7 +484,12 @@ public final class LeadgateClient implements AutoCloseable {
                     .keepAliveWithoutCalls(true);
             customizer.accept(builder);
             ManagedChannel managed = builder.build();
-            return new LeadgateClient(managed, managed, layer);
+            return new LeadgateClient(managed, managed, layer(managed::resetConnectBackoff));
+        }
+
+        private CallLayer layer(Runnable reconnect) {
+            BearerToken credentials = token == null ? null : new BearerToken(token, insecure);
+            return new CallLayer(defaults, Map.copyOf(deadlines), credentials, reconnect);
         }
     }
 }

@@ -143,7 +143,9 @@ public final class LeadgateException extends StatusRuntimeException {
     public String getMessage() {
         String reason = info == null || reasonText().isEmpty() ? "" : " (" + reasonText() + ")";
         String text = getStatus().getDescription() == null ? "" : ": " + getStatus().getDescription();
-        return getStatus().getCode() + reason + text;
+        // Without a reason, the error is one of the connection, and its cause says more.
+        String cause = reason.isEmpty() && getCause() != null ? " (" + getCause() + ")" : "";
+        return getStatus().getCode() + reason + text + cause;
     }
 
     private <T extends Message> Optional<T> detail(T type) {

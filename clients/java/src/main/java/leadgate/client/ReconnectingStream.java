@@ -11,8 +11,6 @@ import java.util.Iterator;
 import java.util.NoSuchElementException;
 import java.util.Spliterator;
 import java.util.Spliterators;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
@@ -158,8 +156,8 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
         if (delay == null) {
             finished = true;
         } else {
+            client.layer().repeatAfter(delay, error, events, this::open);
             error = null;
-            CompletableFuture.delayedExecutor(delay.toNanos(), TimeUnit.NANOSECONDS, events).execute(this::open);
         }
     }
 }

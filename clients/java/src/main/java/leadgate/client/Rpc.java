@@ -4,7 +4,9 @@ import com.google.protobuf.Descriptors.Descriptor;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Message;
 import io.grpc.MethodDescriptor;
+import io.grpc.Status.Code;
 import io.grpc.protobuf.ProtoMethodDescriptorSupplier;
+import java.security.GeneralSecurityException;
 import java.security.SecureRandom;
 import java.time.Duration;
 import java.util.EnumSet;
@@ -75,9 +77,8 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
                 return null;
             }
         }
-        if (error.reasonText().isEmpty() && error.retryAfter().isEmpty()) {
-            // The error is one of the connection or of a proxy.
-            if (error.code() != io.grpc.Status.Code.UNAVAILABLE || !(repeatable || hasRequestId)) {
+        if (connectionLost(error)) {
+            if (!(repeatable || hasRequestId)) {
                 return null;
             }
         } else {
@@ -86,7 +87,7 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
                 return null;
             }
             delay = jitter(error.retryAfter().get(), 0.05);
-            if (repetitions > 0 && error.code() == io.grpc.Status.Code.UNAVAILABLE && delay.compareTo(backoff) < 0) {
+            if (repetitions > 0 && error.code() == Code.UNAVAILABLE && delay.compareTo(backoff) < 0) {
                 delay = backoff;
             }
         }
@@ -96,6 +97,16 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
             needed = needed.plus(given.compareTo(LONGEST_ATTEMPT) < 0 ? given : LONGEST_ATTEMPT);
         }
         return needed.compareTo(remaining) < 0 ? delay : null;
+    }
+
+    /** Whether the error is one of the connection or of a proxy, but not that of an invalid certificate. */
+    static boolean connectionLost(LeadgateException error) {
+        for (Throwable cause = error.getCause(); cause != null; cause = cause.getCause()) {
+            if (cause instanceof GeneralSecurityException) {
+                return false;
+            }
+        }
+        return error.code() == Code.UNAVAILABLE && error.reasonText().isEmpty() && error.retryAfter().isEmpty();
     }
 
     /** Returns a copy with a new request id if the message has an empty one, and otherwise the message itself. */

@@ -51,7 +51,11 @@ final class FakeGateway implements AutoCloseable {
     private final Server server;
 
     FakeGateway() throws IOException {
-        server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+        this(0);
+    }
+
+    FakeGateway(int port) throws IOException {
+        server = Grpc.newServerBuilderForPort(port, InsecureServerCredentials.create())
                 .intercept(new Recorder())
                 .addService(new Leads())
                 .fallbackHandlerRegistry(new Unimplemented())
