@@ -188,7 +188,8 @@ class StreamTest {
                 CallOptions.DEFAULT.withDeadlineAfter(3, TimeUnit.SECONDS));
         assertEquals(Code.DEADLINE_EXCEEDED, assertThrows(LeadgateException.class, results::hasNext).code());
         assertEquals(0, open.getCount());
-        assertTrue(taken.get() > 0 && taken.get() < 200, "rows taken: " + taken.get());
+        // The flow control window of the server has some hundred rows of 10 kB. Without flow control, the layer stops at 2,000.
+        assertTrue(taken.get() > 0 && taken.get() < 1_000, "rows taken: " + taken.get());
     }
 
     @Test
