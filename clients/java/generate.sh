@@ -13,7 +13,7 @@ for plugin in com.google.protobuf:protoc:3.25.5 io.grpc:protoc-gen-grpc-java:1.6
     file=.tools/java/$name-$version-linux-x86_64.exe
     if [ ! -e "$file" ]; then
         echo "$file: downloading from the Maven repository"
-        mvn --quiet --batch-mode org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+        mvn --quiet --batch-mode -Dstyle.color=never org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
             -Dartifact="$plugin:exe:linux-x86_64" -DoutputDirectory="$PWD/.tools/java"
     fi
     chmod +x "$file"

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 step() { echo "== java: $*"; }
-maven() { mvn --quiet --batch-mode --no-transfer-progress "$@"; }
+maven() { mvn --quiet --batch-mode -Dstyle.color=never --no-transfer-progress "$@"; }
 
 step "compile with lint, run all tests, install into the local Maven repository"
 maven --file clients/java/pom.xml install

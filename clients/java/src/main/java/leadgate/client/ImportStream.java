@@ -42,7 +42,9 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
     public record Result(ImportLeadsRequest row, ImportLeadsResponse response) {
         /** {@return the error, or empty if the row was written} */
         public Optional<LeadgateException> error() {
-            return response.hasError() ? Optional.of(LeadgateException.from(response.getError())) : Optional.empty();
+            return response.hasError()
+                    ? Optional.of(LeadgateException.of(response.getError(), Rpc.requestId(row)))
+                    : Optional.empty();
         }
     }
 

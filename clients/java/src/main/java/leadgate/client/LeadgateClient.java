@@ -87,6 +87,16 @@ public final class LeadgateClient implements AutoCloseable {
         return new Builder(null, channel);
     }
 
+    /**
+     * Creates a request id, a UUID of version 7. Set it yourself to store it before the call, or to repeat a batch of which some results
+     * failed.
+     *
+     * @return the id
+     */
+    public static String newRequestId() {
+        return Rpc.newRequestId().toString();
+    }
+
     CallLayer layer() {
         return layer;
     }

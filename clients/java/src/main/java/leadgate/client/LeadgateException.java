@@ -53,14 +53,18 @@ public final class LeadgateException extends StatusRuntimeException {
     }
 
     /**
-     * Converts the error of a result of a batch call or of an import.
+     * Converts the error of a result of a batch call, or a failure of a share.
      *
-     * @param error the status in the result
+     * @param error the status in the response
      * @return the error
      */
     public static LeadgateException from(com.google.rpc.Status error) {
+        return of(error, "");
+    }
+
+    static LeadgateException of(com.google.rpc.Status error, String requestId) {
         StatusException status = StatusProto.toStatusException(error);
-        return new LeadgateException(status.getStatus(), status.getTrailers(), error.getDetailsList(), "");
+        return new LeadgateException(status.getStatus(), status.getTrailers(), error.getDetailsList(), requestId);
     }
 
     static LeadgateException of(Status status, Metadata trailers, String requestId) {

@@ -118,20 +118,26 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
         FieldDescriptor id = idField(original);
         if (id != null && original.getField(id).equals("")) {
             result = original.toBuilder().setField(id, newRequestId().toString()).build();
-        } else if (original instanceof ImportLeadsRequest row) {
-            FieldDescriptor operation = row.getOneofFieldDescriptor(row.getDescriptorForType().getOneofs().get(0));
-            if (operation != null) {
-                result = row.toBuilder().setField(operation, withRequestId(row.getField(operation))).build();
-            }
+        } else if (original instanceof ImportLeadsRequest row && operation(row) != null) {
+            FieldDescriptor operation = operation(row);
+            result = row.toBuilder().setField(operation, withRequestId(row.getField(operation))).build();
         }
         @SuppressWarnings("unchecked")
         T typed = (T) result;
         return typed;
     }
 
+    /** Returns the request id of a message, or an empty text. */
     static String requestId(Object message) {
+        if (message instanceof ImportLeadsRequest row && operation(row) != null) {
+            return requestId(row.getField(operation(row)));
+        }
         FieldDescriptor id = message instanceof Message typed ? idField(typed) : null;
         return id == null ? "" : (String) ((Message) message).getField(id);
+    }
+
+    private static FieldDescriptor operation(ImportLeadsRequest row) {
+        return row.getOneofFieldDescriptor(row.getDescriptorForType().getOneofs().get(0));
     }
 
     private static FieldDescriptor idField(Message message) {

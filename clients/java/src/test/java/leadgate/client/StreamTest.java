@@ -210,7 +210,11 @@ class StreamTest {
             };
         };
         try (ImportStream results = client.importLeads(rows(3).iterator())) {
-            assertEquals(Code.ALREADY_EXISTS, results.next().error().orElseThrow().code());
+            ImportStream.Result first = results.next();
+            LeadgateException error = first.error().orElseThrow();
+            assertEquals(Code.ALREADY_EXISTS, error.code());
+            assertEquals(7, java.util.UUID.fromString(error.requestId()).version());
+            assertEquals(first.row().getCreate().getRequestId(), error.requestId());
             assertEquals(2, results.stream().count());
             assertEquals(3, results.failed());
             assertEquals(2, streams.get());
