@@ -28,6 +28,8 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final Pattern REPEATABLE =
             Pattern.compile("(Get|List|Search|QuickSearch|BatchGet|Describe|Watch|Export|Import)[A-Z].*");
+    /** The least time for an attempt. With less, the error says more than the DEADLINE_EXCEEDED of another attempt. */
+    private static final Duration SHORTEST_ATTEMPT = Duration.ofMillis(100);
     /** The default of the server setting {@code server.max_deadline}. */
     private static final Duration LONGEST_ATTEMPT = Duration.ofSeconds(60);
     /** With these reasons, nothing was sent to LeadSquared. */
@@ -91,7 +93,7 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
                 delay = backoff;
             }
         }
-        Duration needed = delay;
+        Duration needed = delay.plus(SHORTEST_ATTEMPT);
         if (error.reason() == ErrorReason.DEADLINE_INFEASIBLE || error.reason() == ErrorReason.CALLER_LIMIT) {
             // The time of RetryInfo is right for an attempt with the same timeout, not with a shorter one.
             needed = needed.plus(given.compareTo(LONGEST_ATTEMPT) < 0 ? given : LONGEST_ATTEMPT);
