@@ -6,6 +6,7 @@ import com.google.protobuf.Message;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status.Code;
 import io.grpc.protobuf.ProtoMethodDescriptorSupplier;
+import java.nio.channels.ClosedChannelException;
 import java.security.GeneralSecurityException;
 import java.security.SecureRandom;
 import java.time.Duration;
@@ -73,17 +74,17 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
     Duration delay(LeadgateException error, int repetitions, Duration given, Duration remaining) {
         Duration backoff = jitter(Duration.ofMillis(Math.min(2_000, 50L << Math.min(repetitions, 6))), 0.5);
         Duration delay = backoff;
-        switch (error.code()) {
-            case RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED -> { }
-            default -> {
-                return null;
-            }
-        }
         if (connectionLost(error)) {
             if (!(repeatable || hasRequestId)) {
                 return null;
             }
         } else {
+            switch (error.code()) {
+                case RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED -> { }
+                default -> {
+                    return null;
+                }
+            }
             boolean safe = repeatable || error.retrySameRequestId().orElse(NOTHING_SENT.contains(error.reason()));
             if (!safe || error.retryAfter().isEmpty()) {
                 return null;
@@ -103,12 +104,15 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
 
     /** Whether the error is one of the connection or of a proxy, but not that of an invalid certificate. */
     static boolean connectionLost(LeadgateException error) {
+        // Netty reports a connection that is closed during a write as UNKNOWN.
+        boolean lost = error.code() == Code.UNAVAILABLE;
         for (Throwable cause = error.getCause(); cause != null; cause = cause.getCause()) {
             if (cause instanceof GeneralSecurityException) {
                 return false;
             }
+            lost |= error.code() == Code.UNKNOWN && cause instanceof ClosedChannelException;
         }
-        return error.code() == Code.UNAVAILABLE && error.reasonText().isEmpty() && error.retryAfter().isEmpty();
+        return lost && error.reasonText().isEmpty() && error.retryAfter().isEmpty();
     }
 
     /** Returns a copy with a new request id if the message has an empty one, and otherwise the message itself. */

@@ -248,6 +248,14 @@ class LayerTest {
     }
 
     @Test
+    void aConnectionThatIsClosedDuringAWriteIsLost() {
+        io.grpc.Status closed = io.grpc.Status.UNKNOWN.withDescription("channel closed");
+        assertTrue(Rpc.connectionLost(LeadgateException.from(
+                closed.withCause(new java.nio.channels.ClosedChannelException()).asRuntimeException())));
+        assertFalse(Rpc.connectionLost(LeadgateException.from(closed.asRuntimeException())));
+    }
+
+    @Test
     void theGeneratedStubsStayUsable() {
         gateway.failures = number -> FakeGateway.error(Code.NOT_FOUND, "LEAD_NOT_FOUND", Map.of(), null);
         try (LeadgateClient client = gateway.client().build()) {
