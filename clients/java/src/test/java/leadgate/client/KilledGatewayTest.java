@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
 import leadgate.v1.CreateLeadRequest;
@@ -33,16 +34,23 @@ class KilledGatewayTest {
         try (GatewayProcesses processes = new GatewayProcesses(folder, "");
                 LeadgateClient client = processes.client().build()) {
             client.leads().createLead(lead("warm-up@example.com"));
-            CountDownLatch some = new CountDownLatch(4);
+            // Of the first ten creates, five are executed without a response.
+            processes.simulator().post("faults", """
+                    {"on": "Lead.Create", "what": {"commit-then-hang": {"for": "60s"}}, "times": 5, "after": 5}""");
+            CountDownLatch responses = new CountDownLatch(5);
             Map<String, ListenableFuture<CreateLeadResponse>> created = new LinkedHashMap<>();
             for (int number = 0; number < 20; number++) {
                 String email = "killed-" + number + "@example.com";
                 var future = client.leadsFuture().withDeadlineAfter(60, TimeUnit.SECONDS).createLead(lead(email));
-                future.addListener(some::countDown, Runnable::run);
+                future.addListener(responses::countDown, Runnable::run);
                 created.put(email, future);
                 if (number == 9) {
-                    // Some leads are created, the others are in progress or will be sent to a gateway that is not there.
-                    assertTrue(some.await(30, TimeUnit.SECONDS));
+                    assertTrue(responses.await(30, TimeUnit.SECONDS));
+                    while (!created.keySet().stream().allMatch(processes.simulator()::hasLead)) {
+                        Thread.onSpinWait();
+                    }
+                    assertEquals(5, created.values().stream().filter(Future::isDone).count());
+                    // The other ten creates are sent while there is no gateway.
                     processes.kill();
                 }
             }

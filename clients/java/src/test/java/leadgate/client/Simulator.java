@@ -4,6 +4,8 @@ import java.io.IOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
+import java.net.http.HttpRequest.BodyPublishers;
+import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.util.regex.Pattern;
 
@@ -20,6 +22,23 @@ final class Simulator {
     /** The number of leads with a text in one of their attributes. */
     long leadsWith(String text) throws IOException, InterruptedException {
         return Pattern.compile(Pattern.quote('"' + text + '"')).matcher(get("leads")).results().count();
+    }
+
+    boolean hasLead(String text) {
+        try {
+            return leadsWith(text) > 0;
+        } catch (IOException | InterruptedException failed) {
+            throw new IllegalStateException(failed);
+        }
+    }
+
+    void post(String path, String body) throws IOException, InterruptedException {
+        HttpRequest request =
+                HttpRequest.newBuilder(control.resolve(path)).POST(BodyPublishers.ofString(body)).build();
+        HttpResponse<String> response = HTTP.send(request, BodyHandlers.ofString());
+        if (response.statusCode() >= 300) {
+            throw new IOException(response.body());
+        }
     }
 
     String get(String path) throws IOException, InterruptedException {
