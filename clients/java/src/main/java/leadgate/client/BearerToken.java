@@ -7,7 +7,7 @@ import io.grpc.Status;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executor;
 
-/** Sends a token with each call, over encrypted connections only unless told otherwise. */
+/** Sends a token with each call, over plaintext only with {@link LeadgateClient.Builder#insecure()}. */
 final class BearerToken extends CallCredentials {
     private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
