@@ -1,0 +1,2 @@
+/** Runs {@code leadgate demo}, a gateway with a simulated LeadSquared, in tests. */
+package leadgate.client.testing;

@@ -1,0 +1,53 @@
+package example;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertLinesMatch;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Collectors;
+import leadgate.client.testing.LeadgateExtension;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Runs the program against a gateway with TLS and callers. */
+class OnboardingTest {
+    @RegisterExtension
+    static final LeadgateExtension leadgate = LeadgateExtension.secure();
+
+    @Test
+    void theWholeStory(@TempDir Path folder) throws Exception {
+        Path token = Files.writeString(folder.resolve("token"), leadgate.gateway().token().orElseThrow());
+        Process program = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "-cp",
+                        System.getProperty("java.class.path"),
+                        "example.Onboarding",
+                        leadgate.gateway().address(),
+                        "--ca",
+                        leadgate.gateway().caFile().orElseThrow().toString(),
+                        "--token-file",
+                        token.toString())
+                .redirectErrorStream(true)
+                .start();
+        List<String> lines = program.inputReader(StandardCharsets.UTF_8).lines().collect(Collectors.toList());
+        assertEquals(0, program.waitFor(), () -> String.join("\n", lines));
+        assertLinesMatch(
+                List.of(
+                        "created [0-9a-f-]{36}",
+                        "duplicate of [0-9a-f-]{36} in lead.email_address",
+                        "upserted and read [0-9a-f-]{36}: Pune",
+                        "rejected Customer 39: \\[lead.email_address: .*\\]",
+                        "imported 39 of 40 leads",
+                        ">> states >>",
+                        "share SHARE_STATE_ACTIVE",
+                        "share SHARE_STATE_REVOKED",
+                        "[1-5]?\\d of 60 searches were served",
+                        "DEADLINE_INFEASIBLE: try again after [1-9]\\d* ms"),
+                lines);
+        assertEquals(lines.get(0).split(" ")[1], lines.get(1).split(" ")[2]);
+    }
+}
