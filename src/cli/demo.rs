@@ -59,7 +59,8 @@ pub(crate) struct DemoOptions {
     /// End after the tour.
     #[arg(long)]
     tour_only: bool,
-    /// No tour and no leads, for tests. Prints one line of JSON when the gateway is ready: its address, and what clients need.
+    /// No tour, and no leads except those of --seed, for tests. Prints one line of JSON when the gateway is ready: its address, and
+    /// what clients need.
     #[arg(long, conflicts_with = "tour_only")]
     quiet: bool,
 }
