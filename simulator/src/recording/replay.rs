@@ -299,7 +299,7 @@ mod tests {
         );
         assert!(!text.contains("real"), "{text}");
         let (replayed, reports) = replay(&text);
-        assert_eq!(replayed.get(&call("other")).await.0, 200);
+        assert_eq!(replayed.get(BY_EMAIL).await.0, 200);
         assert_eq!(replayed.get(&call("secret")).await.0, 501);
         assert!(!reports.lock().unwrap()[0].contains("secret"));
     }
