@@ -42,6 +42,10 @@
 //! The simulator executes one call at a time, in the order of arrival. It therefore has none of the races between calls
 //! that LeadSquared has. All data is in memory and is lost when the process ends.
 //!
+//! # For tests
+//!
+//! An account can start with leads, its clock can be advanced, and its calls can be recorded and replayed.
+//!
 //! The control path `/_simulator/` changes options, adds faults, and returns the recorded calls and the stored data.
 
 mod activities;
@@ -54,6 +58,7 @@ mod leads;
 pub mod limits;
 mod options;
 mod random;
+mod recording;
 mod sharing;
 mod state;
 #[cfg(test)]
@@ -62,6 +67,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
@@ -81,13 +87,20 @@ pub use options::choices::{
     UnknownRequest, UpsertMatch, WrongCode,
 };
 pub use options::{KeyPair, Options};
+pub use recording::{MAX_RECORDING, Recording, Replay};
 pub use sharing::OpportunitySpec;
 pub use sharing::store::{ShareRequest, SharedAccess};
 pub use users::UserSpec;
 
+use clock::Clock;
 use http::connection::{AbortableListener, ConnectionHandle};
-use leads::{store, value};
-use state::SharedState;
+use leads::store::Leads;
+use leads::{seed, store, value};
+use recording::Traffic;
+use state::{InitialState, SharedState, Tenant};
+
+/// Maximum size of the JSON of [`Simulator::with_leads`] in bytes.
+pub const MAX_SEED: usize = 64 << 20;
 
 /// A simulated LeadSquared account. Clones share the same state.
 #[derive(Clone)]
@@ -98,16 +111,47 @@ pub struct Simulator {
 impl Simulator {
     /// Creates an account without leads.
     pub fn new(options: Options) -> Self {
-        Self {
-            shared: Arc::new(SharedState::new(options)),
+        let leads = Leads::new(&Tenant::new(options.clone()));
+        Self::start(options, leads)
+    }
+
+    /// Creates an account with leads: an array in the form of `GET /_simulator/leads`. A field that a lead does not have has
+    /// the value of a new lead.
+    ///
+    /// # Errors
+    /// Returns an error that names the record, counted from 1, and the field if the JSON is invalid, has a field that the
+    /// options do not define or a value that is invalid for its field, or has the same unique value twice. Also if it is
+    /// larger than [`MAX_SEED`].
+    pub fn with_leads(options: Options, json: &[u8]) -> Result<Self, String> {
+        if json.len() > MAX_SEED {
+            return Err(format!("larger than {} MiB", MAX_SEED >> 20));
         }
+        let leads = seed::read(json, &Tenant::new(options.clone()), Clock::start().now())?;
+        Ok(Self::start(options, leads))
+    }
+
+    fn start(options: Options, leads: Leads) -> Self {
+        Self {
+            shared: Arc::new(SharedState::new(InitialState { options, leads })),
+        }
+    }
+
+    /// Records all further calls.
+    pub fn record(&self, recording: Recording) {
+        self.shared.lock().traffic = Traffic::Recorded(recording);
+    }
+
+    /// Answers all further calls from a recording. Keys, limits and faults do not apply, and no call changes the account.
+    pub fn replay(&self, replay: Replay) {
+        self.shared.lock().traffic = Traffic::Replayed(replay);
     }
 
     /// Serves HTTP on `listener` until `stop` resolves. Then it completes the calls in progress, and ends hanging calls
     /// at once.
     ///
     /// # Errors
-    /// Returns the error of the listener if it fails permanently.
+    /// Returns the error of the listener if it fails permanently. Also the error of a [`Recording`] that cannot be written:
+    /// the simulator then stops at once, as if `stop` had resolved.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -116,14 +160,32 @@ impl Simulator {
         let shutdown = CancellationToken::new();
         let shared = self.shared.clone();
         let router = self.router().layer(Extension(shutdown.clone()));
+        let recording_failed = shared.recording_failed.clone();
         let stopped = async move {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                () = recording_failed.cancelled() => {}
+            }
             shutdown.cancel();
         };
         let service = router.into_make_service_with_connect_info::<ConnectionHandle>();
-        axum::serve(AbortableListener::new(listener, shared), service)
+        axum::serve(AbortableListener::new(listener, shared.clone()), service)
             .with_graceful_shutdown(stopped)
-            .await
+            .await?;
+        match shared.lock().traffic.error() {
+            Some(error) => Err(std::io::Error::other(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Advances the clock of the simulator: the times of records, the expiry of shares, the day of the daily limit and the
+    /// header `Date`. The windows of the rate limits, latencies and hanging calls keep their time.
+    ///
+    /// # Errors
+    /// Returns an error if the clock would be advanced by more than ten years in total, or in a replay. The clock is then
+    /// unchanged.
+    pub fn advance_clock(&self, by: Duration) -> Result<(), String> {
+        self.shared.lock().advance_clock(by)
     }
 
     /// Adds a fault to the queue.
@@ -258,7 +320,7 @@ impl Simulator {
         state.shares.requests().cloned().collect()
     }
 
-    /// Changes the options of the running simulator. A new `seed` takes effect after the next reset.
+    /// Changes the options of the running simulator, until the next reset. A change of `seed` has no effect.
     pub fn set_options(&self, change: impl FnOnce(&mut Options)) {
         let mut state = self.shared.lock();
         let mut options = state.tenant.options.clone();

@@ -1,8 +1,10 @@
 //! The state of the simulator behind one lock. Each call is recorded, counted and executed under this lock, so calls
 //! are serialized.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activities::store::Activities;
@@ -13,6 +15,7 @@ use crate::leads::fields::Schema;
 use crate::leads::store::Leads;
 use crate::limits::Limiter;
 use crate::random::Random;
+use crate::recording::{Replay, Traffic};
 use crate::sharing::store::{Shares, SharingContext};
 use crate::{Options, Stats};
 
@@ -42,13 +45,16 @@ pub(crate) struct SharedState {
     state: Mutex<State>,
     /// The tasks that execute calls. A call continues after its client disconnects.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled if the recording of calls fails. The simulator then stops.
+    pub(crate) recording_failed: CancellationToken,
 }
 
 impl SharedState {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(initial: InitialState) -> Self {
         Self {
-            state: Mutex::new(State::new(options)),
+            state: Mutex::new(State::new(Arc::new(initial))),
             tasks: TaskTracker::new(),
+            recording_failed: CancellationToken::new(),
         }
     }
 
@@ -58,7 +64,14 @@ impl SharedState {
     }
 }
 
+/// The state at the start, which a reset restores.
+pub(crate) struct InitialState {
+    pub(crate) options: Options,
+    pub(crate) leads: Leads,
+}
+
 pub(crate) struct State {
+    initial: Arc<InitialState>,
     pub(crate) tenant: Tenant,
     pub(crate) leads: Leads,
     pub(crate) activities: Activities,
@@ -68,14 +81,16 @@ pub(crate) struct State {
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    /// Whether the calls are recorded, or answered from a recording.
+    pub(crate) traffic: Traffic,
 }
 
 impl State {
-    fn new(options: Options) -> Self {
+    fn new(initial: Arc<InitialState>) -> Self {
         let clock = Clock::start();
-        let tenant = Tenant::new(options);
+        let tenant = Tenant::new(initial.options.clone());
         Self {
-            leads: Leads::new(&tenant),
+            leads: initial.leads.clone(),
             activities: Activities::new(tenant.options.seed),
             shares: Shares::new(tenant.options.seed),
             limiter: Limiter::new(clock.started()),
@@ -83,14 +98,31 @@ impl State {
             journal: Journal::new(clock.started()),
             // Latencies have a generator of their own, so that a latency does not change the ids.
             random: Random::new(!tenant.options.seed),
+            traffic: Traffic::Simulated,
             clock,
             tenant,
+            initial,
         }
     }
 
-    /// Restores the initial state with the current options.
+    /// Restores the initial state: options, leads, clock, limits, and no faults, calls and counts. A recording continues,
+    /// and so does a replay: the same tests with the same resets can run against both.
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.tenant.options.clone());
+        let mut state = Self::new(self.initial.clone());
+        state.journal = self.journal.emptied(state.clock.started());
+        state.traffic = std::mem::take(&mut self.traffic);
+        *self = state;
+    }
+
+    /// Advances the clock.
+    pub(crate) fn advance_clock(&mut self, by: Duration) -> Result<(), String> {
+        if self.traffic.replay().is_some() {
+            return Err("the clock does not apply to a replay".into());
+        }
+        self.process_due();
+        self.clock.advance(by)?;
+        self.process_due();
+        Ok(())
     }
 
     pub(crate) fn set_options(&mut self, options: Options) {
@@ -124,6 +156,8 @@ impl State {
             shares: self.shares.live(self.clock.now()).count(),
             duplicates: self.leads.duplicates,
             automations_fired: self.leads.automations,
+            replay_unmatched: self.traffic.replay().map_or(0, Replay::unmatched),
+            replay_unused: self.traffic.replay().map_or(0, Replay::unused),
             ..self.journal.counts.clone()
         }
     }

@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -50,8 +50,12 @@ impl TestServer {
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        self.simulator.clone().router().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> (u16, Bytes) {
-        let response = self.simulator.clone().router().oneshot(request).await.unwrap();
+        let response = self.respond(request).await;
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         (status, body)

@@ -27,6 +27,7 @@ use tonic_types::StatusExt;
 use crate::cli::client::ConnectionOptions;
 use crate::cli::output::print_line;
 use crate::cli::process::{bind, shutdown_signal};
+use crate::cli::simulate::SeedOption;
 
 /// The number of concurrent reads of the tour.
 const BURST: u64 = 60;
@@ -49,6 +50,8 @@ pub(crate) struct DemoOptions {
     /// The address of the simulated LeadSquared. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     simulator: SocketAddr,
+    #[command(flatten)]
+    seed: SeedOption,
     /// Use TLS and identify callers: by an API key, a token and a client certificate. Certificates and keys are made for this run,
     /// in a temporary folder that is deleted at the end.
     #[arg(long)]
@@ -56,7 +59,8 @@ pub(crate) struct DemoOptions {
     /// End after the tour.
     #[arg(long)]
     tour_only: bool,
-    /// No tour and no leads, for tests. Prints one line of JSON when the gateway is ready: its address, and what clients need.
+    /// No tour, and no leads except those of --seed, for tests. Prints one line of JSON when the gateway is ready: its address, and
+    /// what clients need.
     #[arg(long, conflicts_with = "tour_only")]
     quiet: bool,
 }
@@ -76,6 +80,8 @@ struct ReadyLine<'a> {
 
 pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
+    let chosen = Options::default();
+    let simulator = options.seed.simulator(chosen.clone())?;
     let upstream = bind(options.simulator).await?;
     let listener = bind(options.listen).await?;
     let admin = bind(options.admin).await?;
@@ -85,7 +91,6 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
 
     let setup = options.secure.then(|| SecureSetup::create(options.quiet)).transpose()?;
     let (server, callers) = setup.as_ref().map(SecureSetup::settings).unwrap_or_default();
-    let chosen = Options::default();
     let settings = format!(
         "[server]\nlisten = \"{address}\"\n{server}{callers}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
          [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
@@ -97,7 +102,6 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     log::start(&config.log).map_err(|error| format!("starting the thread of the log failed: {error}"))?;
 
     let stop = CancellationToken::new();
-    let simulator = Simulator::new(chosen.clone());
     let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
     let serving = App::new(config)
         .await?

@@ -57,6 +57,7 @@ mod scenarios;
 mod search;
 mod share;
 mod shares;
+mod simulate;
 mod sizes;
 mod steering;
 mod store;

@@ -90,6 +90,10 @@ pub struct Stats {
     pub faults: u64,
     /// Number of connections that a fault closed without a response.
     pub dropped: u64,
+    /// In a replay: number of calls that the recording does not have, since the start.
+    pub replay_unmatched: u64,
+    /// In a replay: number of recorded responses that no call has got, since the start.
+    pub replay_unused: usize,
 }
 
 /// The recorded calls and the counters.
@@ -107,7 +111,7 @@ pub(crate) struct Journal {
 
 /// Identifies a recorded call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CallId(u64);
+pub(crate) struct CallId(pub(crate) u64);
 
 impl Journal {
     pub(crate) fn new(start: Instant) -> Self {
@@ -118,6 +122,15 @@ impl Journal {
             ordinary: VecDeque::new(),
             bulk: VecDeque::new(),
             counts: Stats::default(),
+        }
+    }
+
+    /// Returns an empty journal. It continues the ids of this one, so that a call that is in progress is not taken for
+    /// another one.
+    pub(crate) fn emptied(&self, start: Instant) -> Self {
+        Self {
+            removed: self.removed + self.calls.len() as u64,
+            ..Self::new(start)
         }
     }
 
@@ -242,6 +255,17 @@ mod tests {
         let next = journal.record(call("d"), 2);
         journal.record_outcome(next, 200, false);
         assert_eq!(journal.calls()[0].status, 200);
+    }
+
+    #[test]
+    fn an_emptied_journal_does_not_take_an_older_call_for_a_new_one() {
+        let mut journal = Journal::new(Instant::now());
+        let old = journal.record(call("a"), 2);
+        let mut journal = journal.emptied(Instant::now());
+        assert!(journal.calls().is_empty());
+        journal.record(call("b"), 2);
+        journal.record_outcome(old, 500, false);
+        assert_eq!(journal.calls()[0].status, 0);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! The control path `/_simulator/...`: faults, counters, recorded calls, leads, activities, shares and options over
-//! HTTP. It requires no keys and has no rate limit.
+//! The control path `/_simulator/...`: faults, counters, recorded calls, leads, activities, shares, options and the clock
+//! over HTTP. It requires no keys and has no rate limit.
 
 pub(crate) mod journal;
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -29,6 +30,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/_simulator/shares", get(shares))
         .route("/_simulator/share-requests", get(share_requests))
         .route("/_simulator/options", get(options).patch(change_options))
+        .route("/_simulator/clock", get(clock).post(advance_clock))
         .route("/_simulator/reset", post(reset))
 }
 
@@ -51,6 +53,9 @@ async fn add_faults(State(simulator): State<Simulator>, body: Bytes) -> HttpResp
         Ok(faults) => faults,
         Err(error) => return bad_request(&error),
     };
+    if simulator.shared.lock().traffic.replay().is_some() {
+        return bad_request(&"faults do not apply to a replay");
+    }
     let added = faults.len();
     if let Err(error) = faults.iter().try_for_each(Fault::validate) {
         return bad_request(&error);
@@ -166,11 +171,41 @@ async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Http
         serde_json::from_value::<Options>(options)
     });
     match changed {
+        Ok(options) if options.seed != state.tenant.options.seed => {
+            bad_request(&"the option seed cannot be changed while the simulator runs")
+        }
         Ok(options) => {
             let response = json_response(&options);
             state.set_options(options);
             response
         }
+        Err(error) => bad_request(&error),
+    }
+}
+
+/// The body of a request that advances the clock.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockChange {
+    #[serde(with = "humantime_serde")]
+    advance: Duration,
+}
+
+async fn clock(State(simulator): State<Simulator>) -> HttpResponse {
+    let clock = simulator.shared.lock().clock;
+    json_response(&json!({
+        "offset": humantime_serde::re::humantime::format_duration(clock.offset()).to_string(),
+        "now": clock.now().to_string(),
+    }))
+}
+
+async fn advance_clock(simulator: State<Simulator>, body: Bytes) -> HttpResponse {
+    let change: ClockChange = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => return bad_request(&error),
+    };
+    match simulator.advance_clock(change.advance) {
+        Ok(()) => clock(simulator).await,
         Err(error) => bad_request(&error),
     }
 }
@@ -286,14 +321,120 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_reset_deletes_all_data_but_keeps_the_options() {
-        let server = TestServer::new(|options| options.delete_enabled = true);
-        let first = server.create(&[("FirstName", "x")]).await;
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_restores_the_start() {
+        let mut options = Options::default();
+        options.limits.calls = 3;
+        options.limits.daily = 4;
+        let seed = br#"[{"FirstName": "Ann", "EmailAddress": "a@x.co", "CreatedOn": "2020-01-02"}]"#;
+        let simulator = Simulator::with_leads(options, seed).unwrap();
+        let server = TestServer { simulator };
+        let all = async || {
+            let mut all = Vec::new();
+            for name in [
+                "leads",
+                "activities",
+                "shares",
+                "share-requests",
+                "calls",
+                "options",
+                "stats",
+                "clock",
+            ] {
+                let (status, body) = server.get(&format!("/_simulator/{name}")).await;
+                assert_eq!(status, 200, "{name}");
+                all.push(body);
+            }
+            all
+        };
+        let start = all().await;
+        assert_eq!(start[0][0]["FirstName"], "Ann");
+
+        server.post("/_simulator/clock", json!({"advance": "3h"})).await;
+        let id = server.simulator.leads()[0]["ProspectID"].clone().unwrap();
+        let update = attributes(&[("FirstName", "Anna")]);
+        server.post(&format!("Lead.Update?leadId={id}"), update).await;
+        let first = server.create(&[("FirstName", "Ben")]).await;
+        server.simulator.insert_activity(&id, 201, &[]);
+        let change = r#"{"delete_enabled": true, "limits": {"calls": 0}}"#;
+        server.call(Method::PATCH, "/_simulator/options", change.into()).await;
+        for status in [200, 200, 429] {
+            assert_eq!(server.get(SEARCH).await.0, status);
+        }
+        server
+            .post("/_simulator/faults", json!({"what": "empty503", "times": 9}))
+            .await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let changed = all().await;
+        for (index, before) in start.iter().enumerate().filter(|(index, _)| ![2, 3].contains(index)) {
+            assert_ne!(changed[index], *before);
+        }
+
         assert_eq!(server.post("/_simulator/reset", Value::Null).await.0, 204);
-        let stats = server.simulator.stats();
-        assert_eq!((stats.leads, stats.accepted), (0, 0));
-        assert!(server.simulator.shared.lock().tenant.options.delete_enabled);
-        assert_eq!(server.create(&[("FirstName", "x")]).await, first);
+        let mut after = all().await;
+        // The clock shows the system time, which is not paused.
+        after[7]["now"] = start[7]["now"].clone();
+        assert_eq!(after, start);
+        // No fault, no used window, no used day, the same random ids.
+        assert_eq!(server.create(&[("FirstName", "Ben")]).await, first);
+        assert_eq!(server.get(SEARCH).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn the_seed_of_random_ids_cannot_be_changed() {
+        let server = TestServer::new(|_| {});
+        let patch = async |body: &str| server.call(Method::PATCH, "/_simulator/options", body.into()).await;
+        let (status, response) = patch(r#"{"seed": 2, "delete_enabled": true}"#).await;
+        assert_eq!(status, 400);
+        assert!(response["error"].as_str().unwrap().contains("seed"), "{response}");
+        assert_eq!(patch(r#"{"seed": 1}"#).await.1["delete_enabled"], false);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_advanced_clock_changes_dates_and_the_day_but_no_window() {
+        let server = TestServer::new(|options| {
+            options.limits.calls = 3;
+            options.limits.daily = 4;
+        });
+        let modified = |id: &str| {
+            let modified = server.stored(id, "ModifiedOn").unwrap();
+            crate::leads::value::parse_timestamp(&modified).unwrap()
+        };
+        let first = server.create(&[("FirstName", "Ann")]).await;
+        let (status, clock) = server.post("/_simulator/clock", json!({"advance": "1day"})).await;
+        assert_eq!((status, &clock["offset"]), (200, &json!("1day")));
+        let second = server.create(&[("FirstName", "Ben")]).await;
+        let difference = modified(&second).duration_since(modified(&first));
+        assert_eq!(difference, jiff::SignedDuration::from_hours(24));
+        let request = http::Request::get("/v2/LeadManagement.svc/").body(axum::body::Body::empty());
+        let response = server.respond(request.unwrap()).await;
+        let date = server.simulator.shared.lock().clock.http_date();
+        assert_eq!(response.headers()["date"], date.as_str());
+
+        // The first call was on another day.
+        assert_eq!(server.simulator.stats().daily_used, 1);
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        // The window of five seconds has three calls, and a day is longer.
+        server.post("/_simulator/clock", json!({"advance": "1day"})).await;
+        assert_eq!(server.get(SEARCH).await.0, 429);
+        assert_eq!(server.simulator.stats().worst_window, 3);
+        assert_eq!(server.get("/_simulator/clock").await.1["offset"], "2days");
+    }
+
+    #[tokio::test]
+    async fn an_invalid_change_of_the_clock_is_rejected() {
+        let server = TestServer::new(|_| {});
+        for body in [
+            json!({}),
+            json!({"advance": "soon"}),
+            json!({"advance": "-1m"}),
+            json!({"advance": 7}),
+            json!({"advance": "11years"}),
+            json!({"advance": "1m", "now": "x"}),
+        ] {
+            let (status, response) = server.post("/_simulator/clock", body.clone()).await;
+            assert!(status == 400 && response["error"].is_string(), "{body}: {response}");
+        }
+        assert_eq!(server.get("/_simulator/clock").await.1["offset"], "0s");
     }
 }

@@ -8,8 +8,10 @@ use crate::control::journal::CallId;
 use crate::handlers::Handler;
 use crate::http::call::Call;
 use crate::http::endpoint::Endpoint;
+use crate::http::reply::Reply;
 use crate::http::response::{Failure, Response};
 use crate::limits::Verdict;
+use crate::recording::Traffic;
 use crate::state::State;
 use crate::{BodyForm, FaultKind};
 
@@ -23,6 +25,8 @@ pub(crate) enum Decision {
     Refuse(Response),
     /// Apply this fault. The call has not been executed.
     Fault(Endpoint, FaultKind),
+    /// Send this recorded response, or close the connection if there is none.
+    Replay(Option<Reply>),
 }
 
 impl State {
@@ -33,8 +37,26 @@ impl State {
         let endpoint = Endpoint::from_path(&call.path);
         let recorded = call.record(endpoint, stamp);
         let call_id = self.journal.record(recorded, self.tenant.options.keep_calls);
-        let decision = self.decision(call, endpoint, stamp);
+        let decision = match self.replayed(call, endpoint, stamp) {
+            Some(decision) => decision,
+            None => self.decision(call, endpoint, stamp),
+        };
         (call_id, decision)
+    }
+
+    /// Returns the response from the recording, if calls are answered from one.
+    fn replayed(&mut self, call: &Call, endpoint: Option<Endpoint>, stamp: Instant) -> Option<Decision> {
+        let Traffic::Replayed(replay) = &mut self.traffic else {
+            return None;
+        };
+        let bulk = endpoint.is_some_and(Endpoint::is_bulk);
+        let ordinary = !bulk || self.tenant.options.limits.bulk_pays_calls;
+        let name = endpoint.map_or("unknown", Endpoint::name);
+        self.journal.accept(name, stamp, bulk, ordinary);
+        Some(match replay.respond(call) {
+            Ok(reply) => Decision::Replay(reply),
+            Err(response) => Decision::Respond(response),
+        })
     }
 
     fn decision(&mut self, call: &Call, endpoint: Option<Endpoint>, stamp: Instant) -> Decision {

@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod latency;
+pub(crate) mod reply;
 pub(crate) mod response;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     response::Response as HttpResponse,
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,7 @@ use crate::http::admission::Decision;
 use crate::http::call::Call;
 use crate::http::connection::ConnectionHandle;
 use crate::http::endpoint::Endpoint;
+use crate::http::reply::Reply;
 use crate::http::response::Response;
 use crate::state::SharedState;
 use crate::{FaultKind, Simulator};
@@ -30,6 +32,8 @@ use crate::{FaultKind, Simulator};
 /// The outcome of a call for the client.
 enum Outcome {
     Respond(Response),
+    /// Send this recorded response, or close the connection if there is none.
+    Replay(Option<Reply>),
     /// Close the connection without a response.
     Close,
 }
@@ -42,7 +46,7 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
     let max = shared.lock().tenant.options.max_body;
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, max).await else {
-        return respond(Response::empty(413));
+        return bare(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     let call = Call {
@@ -54,28 +58,22 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
     };
     // Like LeadSquared, the simulator completes a call after its client disconnects.
     let tasks = shared.tasks.clone();
-    let headers = shared.lock().tenant.options.response_headers.clone();
     let handled = tasks.spawn(async move { handle(&shared, &shutdown, call).await }).await;
-    let mut response = match (handled, connection) {
-        (Ok(Outcome::Respond(response)), _) => respond(response),
-        (Ok(Outcome::Close), Some(ConnectInfo(connection))) => {
+    match (handled, connection) {
+        (Ok(Some(reply)), _) => reply.into_http(),
+        (Ok(None), Some(ConnectInfo(connection))) => {
             connection.abort();
             // This response is never sent. The server closes the aborted connection when it tries to write it.
-            respond(Response::empty(502))
+            bare(StatusCode::BAD_GATEWAY)
         }
         // Unit tests have no connection. They get the response of a proxy whose upstream closed the connection.
-        (Ok(Outcome::Close), None) => respond(Response::empty(502)),
-        (Err(_), _) => respond(Response::empty(500)),
-    };
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            response.headers_mut().append(name, value);
-        }
+        (Ok(None), None) => bare(StatusCode::BAD_GATEWAY),
+        (Err(_), _) => bare(StatusCode::INTERNAL_SERVER_ERROR),
     }
-    response
 }
 
-async fn handle(shared: &SharedState, shutdown: &CancellationToken, call: Call) -> Outcome {
+/// Executes and records the call. Returns `None` if the connection is to be closed without a response.
+async fn handle(shared: &SharedState, shutdown: &CancellationToken, call: Call) -> Option<Reply> {
     let (before, after) = halves(shared.draw_latency());
     pause(before).await;
     let (call_id, decision) = shared.lock().decide(&call);
@@ -83,14 +81,26 @@ async fn handle(shared: &SharedState, shutdown: &CancellationToken, call: Call) 
     let outcome = match decision {
         Decision::Respond(response) | Decision::Refuse(response) => Outcome::Respond(response),
         Decision::Fault(endpoint, kind) => apply_fault(shared, shutdown, endpoint, kind, &call).await,
+        Decision::Replay(reply) => Outcome::Replay(reply),
     };
     pause(after).await;
     let mut state = shared.lock();
-    match &outcome {
-        Outcome::Respond(response) => state.record_outcome(call_id, response.status, refused),
-        Outcome::Close => state.journal.counts.dropped += 1,
+    let reply = match outcome {
+        Outcome::Respond(response) => {
+            let date = state.clock.http_date();
+            Some(Reply::new(response, &state.tenant.options.response_headers, date))
+        }
+        Outcome::Replay(reply) => reply,
+        Outcome::Close => None,
+    };
+    match &reply {
+        Some(reply) => state.record_outcome(call_id, reply.status, refused),
+        None => state.journal.counts.dropped += 1,
     }
-    outcome
+    if state.traffic.record(call_id, &call, reply.as_ref()) {
+        shared.recording_failed.cancel();
+    }
+    reply
 }
 
 async fn apply_fault(
@@ -174,19 +184,11 @@ async fn pause(time: Duration) {
     }
 }
 
-fn respond(response: Response) -> HttpResponse {
-    let mut http_response = HttpResponse::new(Body::from(response.body));
-    *http_response.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Ok(kind) = HeaderValue::from_str(&response.content_type) {
-        http_response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    }
-    if let Some(value) = response
-        .retry_after
-        .and_then(|value| HeaderValue::from_str(&value).ok())
-    {
-        http_response.headers_mut().insert(header::RETRY_AFTER, value);
-    }
-    http_response
+/// Returns a response without a body.
+fn bare(status: StatusCode) -> HttpResponse {
+    let mut response = HttpResponse::new(Body::empty());
+    *response.status_mut() = status;
+    response
 }
 
 #[cfg(test)]

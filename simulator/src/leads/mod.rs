@@ -9,6 +9,7 @@ mod metadata;
 mod phone;
 pub(crate) mod reads;
 pub(crate) mod search;
+pub(crate) mod seed;
 pub(crate) mod store;
 mod update_v2;
 pub(crate) mod value;

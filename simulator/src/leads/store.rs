@@ -17,7 +17,7 @@ use crate::state::Tenant;
 const LOOKUP_ATTRIBUTES: [&str; 3] = ["EmailAddress", "Phone", "Mobile"];
 
 /// All leads of the account.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leads {
     leads: BTreeMap<u64, Lead>,
     numbers: HashMap<String, u64>,
@@ -86,16 +86,32 @@ impl Leads {
         tenant: &Tenant,
         set: impl FnOnce(&mut Lead),
     ) -> u64 {
-        let id = id.unwrap_or_else(|| self.random.guid());
-        self.last_number += 1;
-        let number = self.last_number;
+        let id = id.unwrap_or_else(|| self.new_id());
+        let number = self.last_number + 1;
         let mut lead = Lead::new(id, number, now);
         set(&mut lead);
         lead.set_defaults(tenant);
-        add_to_index(&mut self.index, &lead, tenant);
-        self.numbers.insert(lead.id.to_ascii_lowercase(), number);
-        self.leads.insert(number, lead);
+        self.add(lead, tenant);
         number
+    }
+
+    /// Adds a lead as it is. Later leads have higher numbers.
+    pub(crate) fn add(&mut self, lead: Lead, tenant: &Tenant) {
+        self.last_number = self.last_number.max(lead.number);
+        add_to_index(&mut self.index, &lead, tenant);
+        self.numbers.insert(lead.id.to_ascii_lowercase(), lead.number);
+        self.leads.insert(lead.number, lead);
+    }
+
+    /// Returns a random id that no lead has. Without the check, the first lead after a start with leads would get the id
+    /// that the first lead of the run had in which these leads were created.
+    pub(crate) fn new_id(&mut self) -> String {
+        loop {
+            let id = self.random.guid();
+            if self.by_id(&id).is_none() {
+                return id;
+            }
+        }
     }
 
     /// Updates a lead with the draft.
@@ -145,6 +161,11 @@ impl Leads {
 
     pub(crate) fn get(&self, number: u64) -> Option<&Lead> {
         self.leads.get(&number)
+    }
+
+    /// Returns the highest number of a lead so far.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number
     }
 
     /// Returns the id of a lead. Empty if the lead does not exist.

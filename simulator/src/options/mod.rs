@@ -49,7 +49,7 @@ pub struct Options {
     pub limits: Limits,
     /// The latency of responses. Default `0s`.
     pub latency: Latency,
-    /// The seed for ids and latencies. A change takes effect after a reset. Default 1.
+    /// The number from which random ids and latencies are made. It cannot be changed while the simulator runs. Default 1.
     pub seed: u64,
     /// The message of a rate limit error of the daily limit. Unknown upstream.
     pub daily_message: String,

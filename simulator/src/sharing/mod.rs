@@ -660,6 +660,28 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_advanced_clock_processes_requests_and_ends_shares() {
+        let test = SharingTest::new(|options| {
+            options.share_polls = 0;
+            options.share_delay = Duration::from_secs(600);
+        });
+        test.request("Share", test.item()).await;
+        let advance = |minutes: u64| {
+            test.server
+                .simulator
+                .advance_clock(Duration::from_secs(60 * minutes))
+                .unwrap()
+        };
+        advance(9);
+        assert!(test.shares().is_empty());
+        // The share of 30 minutes began when the request was due, after 10 minutes.
+        advance(30);
+        assert_eq!(test.shares().len(), 1);
+        advance(2);
+        assert!(test.shares().is_empty());
+    }
+
     #[tokio::test]
     async fn a_change_of_the_activity_owner_ends_the_share_if_configured() {
         for ends in [false, true] {
