@@ -454,7 +454,11 @@ fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
         }
         Code::Unimplemented => (Code::Unimplemented, ErrorReason::Unimplemented, status.message()),
         // The deadline of leadgate is earlier, so this happens only if the process is overloaded.
-        Code::Cancelled => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, "the deadline passed"),
+        Code::Cancelled => (
+            Code::DeadlineExceeded,
+            ErrorReason::DeadlineExceeded,
+            "the deadline passed",
+        ),
         code => (code, ErrorReason::Internal, status.message()),
     };
     line.log.set_reason(reason.as_str_name());

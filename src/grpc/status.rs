@@ -156,7 +156,12 @@ fn entry(error: &Error) -> StatusEntry<'_> {
             Detail::Quota(""),
             After(*retry_after),
         ),
-        ErrorKind::StreamNotRead => row(Code::ResourceExhausted, ErrorReason::QueueFull, Detail::None, After(SOON)),
+        ErrorKind::StreamNotRead => row(
+            Code::ResourceExhausted,
+            ErrorReason::QueueFull,
+            Detail::None,
+            After(SOON),
+        ),
 
         // The account and its users.
         ErrorKind::CredentialsRejected { .. } | ErrorKind::Denied { .. } => row(
@@ -206,10 +211,18 @@ fn entry(error: &Error) -> StatusEntry<'_> {
 
         // LeadSquared.
         ErrorKind::Exception => row(Code::Unknown, ErrorReason::UpstreamException, Detail::None, Unspecified),
-        ErrorKind::Unreadable { .. } => row(Code::Internal, ErrorReason::UpstreamUnreadable, Detail::None, Unspecified),
-        ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } => {
-            row(Code::Unavailable, ErrorReason::UpstreamUnavailable, Detail::None, After(SOON))
-        }
+        ErrorKind::Unreadable { .. } => row(
+            Code::Internal,
+            ErrorReason::UpstreamUnreadable,
+            Detail::None,
+            Unspecified,
+        ),
+        ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } => row(
+            Code::Unavailable,
+            ErrorReason::UpstreamUnavailable,
+            Detail::None,
+            After(SOON),
+        ),
         ErrorKind::BreakerOpen { retry_after } => row(
             Code::Unavailable,
             ErrorReason::UpstreamUnavailable,
@@ -226,28 +239,57 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         }
 
         // The gateway and the call.
-        ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => {
-            row(Code::Unavailable, ErrorReason::StoreUnavailable, Detail::None, After(SOON))
-        }
-        ErrorKind::AuditUnavailable => row(Code::Unavailable, ErrorReason::AuditUnavailable, Detail::None, After(SOON)),
-        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => {
-            row(Code::Unavailable, ErrorReason::ShuttingDown, Detail::None, After(Duration::ZERO))
-        }
+        ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => row(
+            Code::Unavailable,
+            ErrorReason::StoreUnavailable,
+            Detail::None,
+            After(SOON),
+        ),
+        ErrorKind::AuditUnavailable => row(
+            Code::Unavailable,
+            ErrorReason::AuditUnavailable,
+            Detail::None,
+            After(SOON),
+        ),
+        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => row(
+            Code::Unavailable,
+            ErrorReason::ShuttingDown,
+            Detail::None,
+            After(Duration::ZERO),
+        ),
         ErrorKind::Moved { .. } => row(Code::Unavailable, ErrorReason::OwnerMoved, Detail::None, After(SOON)),
-        ErrorKind::TenantPaused => row(Code::Unavailable, ErrorReason::TenantPaused, Detail::None, After(PAUSED)),
-        ErrorKind::DeadlineExceeded { .. } => {
-            row(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, Detail::None, Unspecified)
-        }
+        ErrorKind::TenantPaused => row(
+            Code::Unavailable,
+            ErrorReason::TenantPaused,
+            Detail::None,
+            After(PAUSED),
+        ),
+        ErrorKind::DeadlineExceeded { .. } => row(
+            Code::DeadlineExceeded,
+            ErrorReason::DeadlineExceeded,
+            Detail::None,
+            Unspecified,
+        ),
         ErrorKind::CallerCancelled => row(Code::Cancelled, ErrorReason::CallerLeft, Detail::None, Unspecified),
 
         // The caller.
-        ErrorKind::CallerUnknown => row(Code::Unauthenticated, ErrorReason::CallerUnknown, Detail::None, Unspecified),
+        ErrorKind::CallerUnknown => row(
+            Code::Unauthenticated,
+            ErrorReason::CallerUnknown,
+            Detail::None,
+            Unspecified,
+        ),
         ErrorKind::CallerNotAllowed(denial) => {
             let detail = match denial {
                 Denial::Method | Denial::Tenant => Detail::Precondition(denial.rule()),
                 Denial::Fields(violations) => Detail::BadRequest(violations),
             };
-            row(Code::PermissionDenied, ErrorReason::CallerNotAllowed, detail, Unspecified)
+            row(
+                Code::PermissionDenied,
+                ErrorReason::CallerNotAllowed,
+                detail,
+                Unspecified,
+            )
         }
     }
 }

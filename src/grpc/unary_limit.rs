@@ -166,7 +166,12 @@ mod tests {
         let limit = UnaryLimit::new(2);
         let first = limit.acquire().ok().unwrap();
         let mut all_free = pin!(limit.all_free());
-        let mut is_free = || all_free.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let mut is_free = || {
+            all_free
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        };
         assert!(!is_free());
         let second = limit.acquire().ok().unwrap();
         drop(first);

@@ -634,7 +634,12 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
+        let text = |key: &str| {
+            ready[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{key} in {line}"))
+                .to_owned()
+        };
         let mut calls = vec![vec!["shares", "list", "--addr"]];
         let address = match is_secure {
             false => format!("http://{}", text("address")),
@@ -662,7 +667,10 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         let leads = format!("http://{}/_simulator/leads", text("simulator"));
         let leads = reqwest::get(leads).await.unwrap().text().await.unwrap();
         assert_eq!(leads, "[]");
-        assert_eq!((text("tenant"), text("access_key").is_empty()), ("demo".to_owned(), false));
+        assert_eq!(
+            (text("tenant"), text("access_key").is_empty()),
+            ("demo".to_owned(), false)
+        );
 
         let id = demo.id().unwrap().to_string();
         let mut kill = tokio::process::Command::new("kill");
