@@ -2,12 +2,12 @@
 # package.sh BINARY ZIG CARGO_CYCLONEDX GLIBC
 #
 # Writes what a release consists of into the folder dist, which is replaced: an archive, its content as a folder, a Debian package, the list
-# of packages in the binary (SBOM), and the checksums. BINARY was built by release-binary.sh, and needs GLIBC or newer. ZIG is the folder
-# of the Python package `ziglang`. The same binary and commit give the same files.
+# of packages in the binary (SBOM), and the checksums. BINARY was built by release-binary.sh, and needs GLIBC or newer. ZIG is the
+# Python environment with zig. The same binary and commit give the same files.
 set -euo pipefail
 
 binary=$(realpath "$1")
-zig=$2
+zig=$(echo "$2"/lib/python*/site-packages/ziglang)
 cyclonedx=$3
 glibc=$4
 cd "$(dirname "$0")/.."
