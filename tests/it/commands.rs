@@ -730,7 +730,7 @@ async fn completed(words: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn shells_complete_commands_and_options() {
     assert_eq!(completed(&["leadgate", "ser"]).await, ["serve"]);
-    assert_eq!(completed(&["leadgate", "store", "ba"]).await, ["backup"]);
+    assert_eq!(completed(&["leadgate", "store", "back"]).await, ["backup"]);
     assert_eq!(completed(&["leadgate", "serve", "--con"]).await, ["--config"]);
     for shell in ["zsh", "fish", "powershell", "elvish"] {
         let said = Said::from(run(&["completions", shell]).await);
