@@ -20,7 +20,7 @@ processes=()
 clean_up() {
     ((${#processes[@]} == 0)) || kill "${processes[@]}" 2>/dev/null || true
     wait
-    umount --recursive "$work" 2>/dev/null || true
+    umount --quiet --recursive "$work" || true
     rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
