@@ -182,7 +182,7 @@ release: $(PYTHON_READY) $(ZIG_READY) $(CYCLONEDX_READY) contract ## Writes the 
 	@echo "== release: leadgate $(VERSION) for Linux on x86-64 with glibc $(GLIBC)"
 	binary="$$(tools/release-binary.sh .tools/zig $(GLIBC))"; \
 	tools/check-binary.sh "$$binary" $(GLIBC); \
-	tools/package.sh "$$binary" .tools/zig .tools/bin/cargo-cyclonedx $(GLIBC)
+	PYTHON=$(PYTHON) tools/package.sh "$$binary" .tools/zig .tools/bin/cargo-cyclonedx $(GLIBC)
 
 .PHONY: contract
 contract: $(PYTHON_READY) ## Writes the contract of this version to proto/released; lint-proto compares later versions with it

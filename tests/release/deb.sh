@@ -60,7 +60,7 @@ unit=$root/usr/lib/systemd/system/leadgate.service
 mkdir "$root.unit"
 sed "s|^ExecStart=/|&${root#/}/|" "$unit" >"$root.unit/leadgate.service"
 systemd-analyze verify "$root.unit/leadgate.service"
-systemd-analyze security --offline=yes --threshold="$exposure" "$unit" | tail -n 1
+systemd-analyze security --offline=yes --threshold="$exposure" "$unit" | tail -n 1 || fail "the unit is less hardened than before"
 command=$(sed -n 's/^ExecStart=//p' "$unit")
 
 echo "== the settings of the package have no tenant"
