@@ -1,18 +1,17 @@
-# The image of the gateway: the binary of `make release-binary`, the C library and CA certificates.
+# The image of the gateway: the binary of a release, the C library and CA certificates. The context is the unpacked archive of the
+# release, in which this file is too:
+#
+#   docker build --tag leadgate:0.1.0 leadgate-0.1.0-x86_64-linux
 
-FROM rust:1.95.0-bookworm AS build
-WORKDIR /build
-# The toolchain of the image. With rust-toolchain.toml, clippy and rustfmt would be downloaded.
-ENV RUSTUP_TOOLCHAIN=1.95.0
-# The commit that leadgate_build_info shows: docker build --build-arg LEADGATE_COMMIT=$(git rev-parse HEAD).
-ARG LEADGATE_COMMIT=unknown
-COPY . .
-RUN make release-binary && mkdir /build/empty
+# An empty folder. The base image has no shell to make one.
+FROM scratch AS empty
+WORKDIR /empty
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /build/target/dist/leadgate /usr/local/bin/leadgate
+COPY leadgate /usr/local/bin/leadgate
+COPY LICENSE THIRD-PARTY-LICENSES.txt /usr/share/doc/leadgate/
 # The working directory has the store, unless store.url names another path. Mount a volume here to keep it.
-COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
+COPY --from=empty --chown=65532:65532 /empty /var/lib/leadgate
 WORKDIR /var/lib/leadgate
 USER 65532:65532
 # Ports of gRPC, of other replicas (cluster.listen) and of the admin pages. To be reachable from outside of the container, each requires an

@@ -14,7 +14,7 @@ CARGO_CYCLONEDX := 0.5.9
 KUSTOMIZE := 5.8.1
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# The binary that is shipped.
+# The binary with all optimizations, for this machine.
 DIST_BIN := $(TARGET)/dist/leadgate
 # The binary that the client tests, the incidents, the browser tests and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
@@ -24,6 +24,11 @@ REQUIREMENTS := tools/requirements.txt examples/incidents/requirements.txt
 CLIENTS := $(sort $(dir $(wildcard clients/*/test.sh)))
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
+# The oldest glibc that the binary of a release runs with.
+GLIBC := 2.28
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
+ARCHIVE := leadgate-$(VERSION)-x86_64-linux
+ZIG_READY := .tools/zig/ready
 CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
 KUSTOMIZE_READY := .tools/kustomize-$(KUSTOMIZE)
 BROWSER_READY := tests/browser/node_modules/ready
@@ -31,7 +36,7 @@ BROWSER_READY := tests/browser/node_modules/ready
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
 JSONSCHEMA := $(BIN)/check-jsonschema
-SCRIPTS := .ci/run $(wildcard tools/*.sh clients/*/*.sh)
+SCRIPTS := .ci/run $(wildcard tools/*.sh clients/*/*.sh tests/*/*.sh) $(addprefix deploy/debian/,postinst prerm postrm)
 
 .PHONY: help
 help: ## Lists the targets
@@ -81,6 +86,11 @@ $(KUSTOMIZE_READY):
 	GOBIN="$(abspath .tools/bin)" go install sigs.k8s.io/kustomize/kustomize/v5@v$(KUSTOMIZE)
 	@touch $@
 
+$(ZIG_READY): tools/requirements-release.txt tools/python-environment.sh
+	@echo "== tools: zig and cargo-zigbuild"
+	PYTHON=$(PYTHON) tools/python-environment.sh .tools/zig tools/requirements-release.txt
+	@touch $@
+
 $(CYCLONEDX_READY):
 	@echo "== tools: cargo-cyclonedx $(CARGO_CYCLONEDX)"
 	@mkdir -p .tools
@@ -110,6 +120,9 @@ lint-proto: $(PYTHON_READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 	$(BIN)/python tools/api.py $(BIN)/buf --check
+	@mkdir -p $(TARGET)
+	$(BIN)/buf build --output $(TARGET)/contract.binpb
+	$(BIN)/buf breaking $(TARGET)/contract.binpb --path leadgate --against "$(lastword $(shell ls proto/released/v*.binpb | sort --version-sort))"
 
 .PHONY: api
 api: $(PYTHON_READY) ## Writes docs/api.md from the comments of the contract
@@ -165,8 +178,8 @@ fuzz: ## Runs each fuzz target (LEADGATE_FUZZ_SECONDS=600: ten minutes each; FUZ
 	tools/fuzz.sh $(FUZZ_TARGETS)
 
 .PHONY: release-binary
-release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and checks the libraries that it needs
-	@echo "== release-binary: the binary that is shipped"
+release-binary: ## Builds the binary with all optimizations for this machine, target/dist/leadgate, and checks the libraries that it needs
+	@echo "== release-binary: the binary with all optimizations"
 	cargo build --profile dist --locked --bin leadgate
 	tools/check-binary.sh $(DIST_BIN)
 
@@ -176,6 +189,34 @@ clients: $(PYTHON_READY) ## Writes the generated code of the client packages
 	    echo "== clients: $$folder"; \
 	    BUF="$(abspath $(BIN)/buf)" "$$folder"generate.sh; \
 	done
+
+# `make release-test` needs root.
+.PHONY: release
+release: $(PYTHON_READY) $(ZIG_READY) $(CYCLONEDX_READY) contract ## Writes the archive, the Debian package, the SBOM and the checksums of a release to dist
+	@echo "== release: leadgate $(VERSION) for Linux on x86-64 with glibc $(GLIBC)"
+	binary="$$(tools/release-binary.sh .tools/zig $(GLIBC))"; \
+	tools/check-binary.sh "$$binary" $(GLIBC); \
+	PYTHON=$(PYTHON) tools/package.sh "$$binary" .tools/zig .tools/bin/cargo-cyclonedx $(GLIBC)
+
+.PHONY: contract
+contract: $(PYTHON_READY) ## Writes the contract of this version to proto/released; lint-proto compares later versions with it
+	@echo "== contract: proto/released/v$(VERSION).binpb"
+	$(BIN)/buf build --exclude-source-info --output proto/released/v$(VERSION).binpb
+
+.PHONY: release-test
+release-test: deb-test image-test ## Tests the Debian package and the image of make release; needs root
+
+.PHONY: deb-test
+deb-test: ## Installs, updates and removes the Debian package of make release in a small Debian; needs root
+	@echo "== deb-test: the Debian package"
+	tools/install-debootstrap.sh
+	tests/release/deb.sh dist/leadgate_$(VERSION)_amd64.deb
+
+.PHONY: image-test
+image-test: ## Builds the image from the archive of make release, and runs it; needs root
+	@echo "== image-test: the image"
+	tools/install-debootstrap.sh
+	tests/release/image.sh dist/$(ARCHIVE)
 
 .PHONY: client-test
 client-test: clients test-binary ## Tests the client packages and their examples against real processes (LEADGATE_BIN names another binary)
@@ -241,4 +282,4 @@ first-run: ## Measures the build time of the first cargo run --release
 .PHONY: clean
 clean: ## Removes all build results and installed tools
 	cargo clean
-	rm -rf .venv .tools tests/browser/node_modules
+	rm -rf .venv .tools dist tests/browser/node_modules

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=proto/leadgate");
     println!("cargo:rerun-if-changed=third_party/googleapis");
     // `serve` warns of a binary that is not built to be shipped.
     let opt_level = env::var_os("OPT_LEVEL").ok_or("cargo sets OPT_LEVEL")?;

@@ -1,4 +1,4 @@
-//! The command line: serve, simulate, demo, check, probe, caller, store, cluster, health, top, shares, import, export.
+//! The command line: serve, simulate, demo, check, probe, caller, store, cluster, health, top, shares, import, export, completions, man.
 
 mod cli;
 
@@ -6,13 +6,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use leadgate::domain::characters::{self, TextForm};
 use leadgate::telemetry::log;
 
 use crate::cli::output::{self, print_line};
 use crate::cli::process::{CommandError, ConfigOption};
-use crate::cli::{caller, check, client, cluster, probe, serve, shares, store, top, transfer};
+use crate::cli::{caller, check, client, cluster, completions, probe, serve, shares, store, top, transfer};
 #[cfg(feature = "simulator")]
 use crate::cli::{demo, simulate};
 
@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway.
+    /// Run the gateway. Exit code 78: the configuration is invalid.
     Serve(ConfigOption),
     /// Run a simulated LeadSquared for tests.
     #[cfg(feature = "simulator")]
@@ -65,6 +65,10 @@ enum Command {
     Import(Box<transfer::import::ImportOptions>),
     /// Read the leads that were modified in a time range into a file, through a running gateway.
     Export(transfer::export::ExportOptions),
+    /// Print a script that completes the commands and options of leadgate in a shell.
+    Completions(completions::CompletionsOptions),
+    /// Write the manual pages of leadgate and its commands into a folder.
+    Man(completions::ManOptions),
 }
 
 fn main() -> ExitCode {
@@ -87,7 +91,6 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CommandError> {
     let result = match command {
-        Command::Serve(options) => serve::run(&options).await,
         #[cfg(feature = "simulator")]
         Command::Simulate(options) => simulate::run(*options).await,
         #[cfg(feature = "simulator")]
@@ -100,6 +103,12 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Top(options) => top::run(options).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,
+        Command::Completions(options) => {
+            completions::completions(&options, Cli::command());
+            Ok(())
+        }
+        Command::Man(options) => completions::man(&options, Cli::command()),
+        Command::Serve(options) => return serve::run(&options).await,
         Command::Probe(options) => return probe::run(&options).await,
         Command::Import(options) => return transfer::import::run(*options).await,
     };

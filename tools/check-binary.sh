@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# check-binary.sh BINARY
+# check-binary.sh BINARY [GLIBC]
 #
-# Checks that the version of a binary is that of Cargo.toml, and that it needs no libraries except the C library.
+# Checks that the version of a binary is that of Cargo.toml, that it needs no libraries except the C library, and no newer glibc than GLIBC,
+# such as 2.28. Needs readelf.
 set -euo pipefail
 
 binary=$1
+maximum=${2:-}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 
 if [ "$("$binary" --version)" != "leadgate $version" ]; then
@@ -23,4 +25,11 @@ for library in $needed; do
     esac
 done
 
-echo "leadgate $version, $(du -h --apparent-size "$binary" | cut -f 1); needs $(echo "$needed" | xargs -n 1 basename | xargs)"
+# The newest symbol version.
+glibc=$(readelf --wide --version-info "$binary" | grep --only-matching 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort --version-sort | tail -n 1)
+if [ -n "$maximum" ] && [ "$(printf '%s\n' "$glibc" "$maximum" | sort --version-sort | tail -n 1)" != "$maximum" ]; then
+    echo "$binary needs glibc $glibc, which is newer than $maximum" >&2
+    exit 1
+fi
+
+echo "leadgate $version, $(du -h --apparent-size "$binary" | cut -f 1); needs $(echo "$needed" | xargs -n 1 basename | xargs); glibc $glibc"

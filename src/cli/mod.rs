@@ -1,5 +1,5 @@
 //! The commands: the gateway itself, its checks, the probe of an account, keys of callers, the clients of a running gateway, the
-//! simulator as a process, and the demo.
+//! simulator as a process, the demo, and files for shells and for `man`.
 
 pub(crate) mod admin;
 pub(crate) mod backup;
@@ -7,6 +7,7 @@ pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod completions;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
 pub(crate) mod open_files;

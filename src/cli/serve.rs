@@ -9,10 +9,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::open_files;
-use crate::cli::process::{ConfigOption, bind, shutdown_signals};
+use crate::cli::process::{CommandError, ConfigOption, bind, shutdown_signals};
 
-pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
-    let config = options.load()?;
+/// The exit code for an invalid configuration: EX_CONFIG of sysexits.h. A restart does not help.
+const INVALID_CONFIGURATION: u8 = 78;
+
+pub(crate) async fn run(options: &ConfigOption) -> Result<(), CommandError> {
+    let config = options.load().map_err(|text| CommandError {
+        code: INVALID_CONFIGURATION,
+        text,
+    })?;
+    Ok(serve(config).await?)
+}
+
+async fn serve(config: Config) -> Result<(), String> {
     log::start(&config.log).map_err(|error| format!("starting the thread of the log failed: {error}"))?;
     warn_of_few_optimizations();
     warn_of_ignored_proxies(&config);

@@ -1,4 +1,5 @@
-//! Commands with credentials: the keys of callers, the options of client commands, `check`, and the demo with TLS.
+//! Commands with credentials: the keys of callers, the options of client commands, `check`, and the demo with TLS. Files for shells and
+//! for `man`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -708,4 +709,83 @@ async fn a_missing_client_certificate_is_reported() {
     let plaintext = address.replace("https://", "http://");
     let said: Said = run(&["health", "--addr", &plaintext]).await.into();
     fails(&said, &["the server may use TLS", "https://"]);
+}
+
+/// Returns what bash proposes for the last word of a command line.
+async fn completed(words: &[&str]) -> Vec<String> {
+    let script = Said::from(run(&["completions", "bash"]).await);
+    assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+    // What readline does when the key for completion is pressed.
+    let press = r#"
+        eval "$LEADGATE_SCRIPT"
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
+        specification=($(complete -p leadgate))
+        for ((i = 0; i < ${#specification[@]}; i++)); do
+            if [ "${specification[i]}" = -F ]; then function=${specification[i + 1]}; fi
+        done
+        "$function" leadgate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let output = tokio::process::Command::new("bash")
+        .args(["--norc", "-euc", press, "bash"])
+        .args(words)
+        .env("LEADGATE_SCRIPT", &script.out)
+        .output()
+        .await
+        .unwrap();
+    let said = Said::from(output);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.out.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn shells_complete_commands_and_options() {
+    assert_eq!(completed(&["leadgate", "ser"]).await, ["serve"]);
+    assert_eq!(completed(&["leadgate", "store", "back"]).await, ["backup"]);
+    assert_eq!(completed(&["leadgate", "serve", "--con"]).await, ["--config"]);
+    for shell in ["zsh", "fish", "powershell", "elvish"] {
+        let said = Said::from(run(&["completions", shell]).await);
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+        for text in ["leadgate", "serve", "config", "cluster"] {
+            assert!(said.out.contains(text), "{text} for {shell}");
+        }
+    }
+    let said = Said::from(run(&["completions", "cmd.exe"]).await);
+    assert_eq!(said.code, Some(2), "{said:?}");
+}
+
+#[tokio::test]
+async fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let said = Said::from(run(&["man", pages.to_str().unwrap()]).await);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let page = |name: &str| std::fs::read_to_string(pages.join(format!("{name}.1"))).unwrap();
+    let title = format!(".TH leadgate 1  \"leadgate {}\" leadgate", env!("CARGO_PKG_VERSION"));
+    assert!(page("leadgate").contains(&title), "{}", page("leadgate"));
+
+    let help = Said::from(run(&["--help"]).await).out;
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.contains(&"serve"), "{help}");
+    for command in commands {
+        let entry = format!("leadgate\\-{command}(1)");
+        assert!(page("leadgate").contains(&entry), "{command}");
+        assert!(page(&format!("leadgate-{command}")).contains("NAME"), "{command}");
+    }
+    assert!(page("leadgate-serve").contains("\\-\\-config"));
+    assert!(page("leadgate-store-backup").contains(".SH DESCRIPTION"));
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let said = Said::from(run(&["man", file.join("man1").to_str().unwrap()]).await);
+    assert_eq!(said.code, Some(1));
+    fails(&said, &["writing manual pages to", "file/man1 failed"]);
 }

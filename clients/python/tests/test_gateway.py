@@ -381,9 +381,9 @@ class Settings(unittest.TestCase):
             path = os.path.join(folder, "bad.toml")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
-            for command in ("check", "serve"):
+            for command, code in (("check", 1), ("serve", 78)):
                 ended = run(command, "--config", path)
-                assert ended.returncode == 1
+                assert ended.returncode == code
                 for expected in (
                     f"{path}: server.listen: ",
                     f"{path}: server.colour: ",
@@ -396,7 +396,7 @@ class Settings(unittest.TestCase):
 
     def test_a_tenant_is_required(self):
         ended = run("serve")
-        assert ended.returncode == 1
+        assert ended.returncode == 78
         assert "tenants" in ended.stderr
 
     def test_valid_settings_are_accepted(self):
