@@ -2922,7 +2922,8 @@ type ExportLeadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The leads, ordered by id.
 	Leads []*Lead `protobuf:"bytes,1,rep,name=leads,proto3" json:"leads,omitempty"`
-	// The token to resume after these leads.
+	// The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+	// last part has that of its end. So an export that resumes may return leads of the last part again.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// The approximate number of leads of the whole export. LeadSquared counts whole seconds.
 	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`

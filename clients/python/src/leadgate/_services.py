@@ -116,7 +116,7 @@ class LeadService(Service):
       ErrorInfo is "method", "tenant" (also if the tenant does not exist) or "field". With "field", BadRequest has the fields.
     * RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE, CALLER_LIMIT, QUEUE_FULL, DAILY_BUDGET_EXHAUSTED): rate limited. Nothing was
       executed. Retry after the time in RetryInfo.
-    * UNAVAILABLE (UPSTREAM_UNAVAILABLE, SHUTTING_DOWN): retry after the time in RetryInfo.
+    * UNAVAILABLE (UPSTREAM_UNAVAILABLE, SHUTTING_DOWN, OWNER_MOVED, TENANT_PAUSED): retry after the time in RetryInfo.
     * FAILED_PRECONDITION (UPSTREAM_CREDENTIALS_REJECTED): an operator must check the keys of the account.
     * DEADLINE_EXCEEDED (DEADLINE_EXCEEDED).
     * UNKNOWN (UPSTREAM_EXCEPTION): LeadSquared rejected the request with an error that leadgate does not know.

@@ -1412,7 +1412,9 @@ class ExportLeadsResponse(google.protobuf.message.Message):
     TOTAL_SIZE_FIELD_NUMBER: builtins.int
     UNREADABLE_FIELD_NUMBER: builtins.int
     resume_token: builtins.str
-    """The token to resume after these leads."""
+    """The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+    last part has that of its end. So an export that resumes may return leads of the last part again.
+    """
     total_size: builtins.int
     """The approximate number of leads of the whole export. LeadSquared counts whole seconds."""
     @property

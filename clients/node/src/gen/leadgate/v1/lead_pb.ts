@@ -1518,7 +1518,8 @@ export type ExportLeadsResponse = Message<"leadgate.v1.ExportLeadsResponse"> & {
   leads: Lead[];
 
   /**
-   * The token to resume after these leads.
+   * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+   * last part has that of its end. So an export that resumes may return leads of the last part again.
    *
    * @generated from field: string resume_token = 2;
    */
@@ -1803,7 +1804,7 @@ export const SearchOperatorSchema: GenEnum<SearchOperator> = /*@__PURE__*/
  *   ErrorInfo is "method", "tenant" (also if the tenant does not exist) or "field". With "field", BadRequest has the fields.
  * * RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE, CALLER_LIMIT, QUEUE_FULL, DAILY_BUDGET_EXHAUSTED): rate limited. Nothing was
  *   executed. Retry after the time in RetryInfo.
- * * UNAVAILABLE (UPSTREAM_UNAVAILABLE, SHUTTING_DOWN): retry after the time in RetryInfo.
+ * * UNAVAILABLE (UPSTREAM_UNAVAILABLE, SHUTTING_DOWN, OWNER_MOVED, TENANT_PAUSED): retry after the time in RetryInfo.
  * * FAILED_PRECONDITION (UPSTREAM_CREDENTIALS_REJECTED): an operator must check the keys of the account.
  * * DEADLINE_EXCEEDED (DEADLINE_EXCEEDED).
  * * UNKNOWN (UPSTREAM_EXCEPTION): LeadSquared rejected the request with an error that leadgate does not know.

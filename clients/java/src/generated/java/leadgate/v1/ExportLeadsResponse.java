@@ -112,7 +112,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object resumeToken_ = "";
   /**
    * <pre>
-   * The token to resume after these leads.
+   * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+   * last part has that of its end. So an export that resumes may return leads of the last part again.
    * </pre>
    *
    * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -133,7 +134,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The token to resume after these leads.
+   * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+   * last part has that of its end. So an export that resumes may return leads of the last part again.
    * </pre>
    *
    * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -1038,7 +1040,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object resumeToken_ = "";
     /**
      * <pre>
-     * The token to resume after these leads.
+     * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+     * last part has that of its end. So an export that resumes may return leads of the last part again.
      * </pre>
      *
      * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -1058,7 +1061,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The token to resume after these leads.
+     * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+     * last part has that of its end. So an export that resumes may return leads of the last part again.
      * </pre>
      *
      * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -1079,7 +1083,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The token to resume after these leads.
+     * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+     * last part has that of its end. So an export that resumes may return leads of the last part again.
      * </pre>
      *
      * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -1096,7 +1101,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The token to resume after these leads.
+     * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+     * last part has that of its end. So an export that resumes may return leads of the last part again.
      * </pre>
      *
      * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -1110,7 +1116,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The token to resume after these leads.
+     * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+     * last part has that of its end. So an export that resumes may return leads of the last part again.
      * </pre>
      *
      * <code>string resume_token = 2 [json_name = "resumeToken"];</code>

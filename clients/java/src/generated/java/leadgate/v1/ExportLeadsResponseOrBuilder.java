@@ -54,7 +54,8 @@ public interface ExportLeadsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The token to resume after these leads.
+   * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+   * last part has that of its end. So an export that resumes may return leads of the last part again.
    * </pre>
    *
    * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
@@ -63,7 +64,8 @@ public interface ExportLeadsResponseOrBuilder extends
   java.lang.String getResumeToken();
   /**
    * <pre>
-   * The token to resume after these leads.
+   * The token to resume the export. The parts of one page of LeadSquared have the token of the start of the page, and the
+   * last part has that of its end. So an export that resumes may return leads of the last part again.
    * </pre>
    *
    * <code>string resume_token = 2 [json_name = "resumeToken"];</code>
