@@ -66,3 +66,4 @@ mod traces;
 mod transfer;
 mod uncertain;
 mod unreadable;
+mod web;
