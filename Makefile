@@ -1,5 +1,5 @@
-# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, Go 1.24 or newer for `make lint-deploy`, and
-# Node.js 20 or newer with npm for `make browser-test`. All other tools are installed into .venv, .tools and tests/browser/node_modules,
+# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, Go 1.25 or newer for `make lint-deploy` and
+# `make tools-test`, and Node.js 20 or newer with npm for `make browser-test`. All other tools are installed into .venv, .tools and tests/browser/node_modules,
 # in fixed versions, from the package registries.
 
 SHELL := /bin/bash
@@ -12,6 +12,9 @@ PYTHON ?= python3
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
 KUSTOMIZE := 5.8.1
+# The tools whose recipes are in docs/tools.md, which names these versions, too.
+GRPC_TOOLS := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 github.com/bojand/ghz/cmd/ghz@v0.120.0 \
+    github.com/grpc-ecosystem/grpc-health-probe@v0.4.52
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary with all optimizations, for this machine.
@@ -31,6 +34,7 @@ ARCHIVE := leadgate-$(VERSION)-x86_64-linux
 ZIG_READY := .tools/zig/ready
 CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
 KUSTOMIZE_READY := .tools/kustomize-$(KUSTOMIZE)
+GRPC_TOOLS_READY := .tools/grpc-tools-$(firstword $(shell echo "$(GRPC_TOOLS)" | cksum))
 BROWSER_READY := tests/browser/node_modules/ready
 # The name that cargo-deny gives to its copy of the RustSec database, in the folder of deny.toml.
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
@@ -43,19 +47,19 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test incidents browser-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test tools-test incidents browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary, client-test, incidents and browser-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test, tools-test, incidents and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
+	@echo "and cargo-deny $(CARGO_DENY), kustomize $(KUSTOMIZE), grpcurl, ghz and grpc-health-probe into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
 	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test, incidents and browser-test. The first run takes more than half an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, tools-test, incidents and browser-test. The first run takes more than half an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
+tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(GRPC_TOOLS_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
 
 .PHONY: postgres
 postgres:
@@ -89,6 +93,12 @@ $(KUSTOMIZE_READY):
 $(ZIG_READY): tools/requirements-release.txt tools/python-environment.sh
 	@echo "== tools: zig and cargo-zigbuild"
 	PYTHON=$(PYTHON) tools/python-environment.sh .tools/zig tools/requirements-release.txt
+	@touch $@
+
+$(GRPC_TOOLS_READY):
+	@echo "== tools: $(GRPC_TOOLS)"
+	@mkdir -p .tools/bin
+	for tool in $(GRPC_TOOLS); do GOBIN="$(abspath .tools/bin)" go install "$$tool"; done
 	@touch $@
 
 $(CYCLONEDX_READY):
@@ -230,6 +240,14 @@ client-test: clients test-binary ## Tests the client packages and their examples
 bench-calling: $(PYTHON_READY) test-binary ## Measures deadlines and retries of a caller, and writes docs/benchmarks/calling.md
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python benches/calling/calling.py --write docs/benchmarks
 
+.PHONY: tools-install
+tools-install: $(GRPC_TOOLS_READY) ## Installs grpcurl, ghz and grpc-health-probe into .tools/bin
+
+.PHONY: tools-test
+tools-test: $(PYTHON_READY) $(GRPC_TOOLS_READY) test-binary ## Runs the recipes of docs/tools.md with the tools themselves (LEADGATE_BIN names another binary)
+	@echo "== tools-test: the recipes of docs/tools.md"
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python tests/tools.py
+
 .PHONY: incidents
 incidents: $(PYTHON_READY) postgres test-binary ## Reproduces the incidents of docs/incidents.md (LEADGATE_BIN names another binary)
 	@for script in $(INCIDENTS); do \
@@ -245,8 +263,8 @@ ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 endif
 
 .PHONY: browser-test
-browser-test: chromium $(BROWSER_READY) test-binary ## Tests the status page in headless Chromium (LEADGATE_BIN names another binary)
-	@echo "== browser-test: the status page in a browser"
+browser-test: chromium $(PYTHON_READY) $(BROWSER_READY) test-binary ## Tests the status page, and pages that call RPCs, in headless Chromium (LEADGATE_BIN names another binary)
+	@echo "== browser-test: the status page and gRPC-Web in a browser"
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser test
 
 .PHONY: screenshots

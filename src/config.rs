@@ -1669,6 +1669,30 @@ mod tests {
     }
 
     #[test]
+    fn origins_of_pages_are_listed_one_by_one() {
+        let key = ("LSQ_SECRET_KEY", "s");
+        let origins = |value| ("LEADGATE__SERVER__CORS_ORIGINS", value);
+        let config = read(
+            TENANT,
+            &[key, origins("[\"https://a.example\", \"http://localhost:8080\"]")],
+        )
+        .unwrap();
+        assert_eq!(
+            config.server.cors_origins,
+            ["https://a.example", "http://localhost:8080"]
+        );
+        assert!(read(TENANT, &[key]).unwrap().server.cors_origins.is_empty());
+        for (value, text) in [
+            ("[\"https://a.example/\"]", "value 1 must be the origin of a page"),
+            ("[\"https://a.example\", \"*\"]", "value 2 must not be \"*\""),
+        ] {
+            let errors = errors(TENANT, &[key, origins(value)]);
+            let start = format!("LEADGATE__SERVER__CORS_ORIGINS: server.cors_origins: {text}");
+            assert!(errors[0].starts_with(&start), "{errors:?}");
+        }
+    }
+
+    #[test]
     fn sizes_of_messages_and_metadata_must_be_in_range() {
         for (setting, min, max) in [
             ("max_response_bytes", 16_384_u64, 2_147_483_647),

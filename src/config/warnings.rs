@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 use toml::Value;
+use url::{Host, Url};
 
 use super::{CallerConfig, Config, PREFIX};
 use crate::domain::activity;
@@ -37,6 +38,13 @@ impl Config {
             ));
         }
         warnings.extend(self.shared_accounts());
+        let origins = self.server.cors_origins.iter();
+        warnings.extend(origins.filter(|origin| is_unencrypted(origin)).map(|origin| {
+            format!(
+                "server.cors_origins: the pages of {origin} are sent without TLS; an attacker on the network can change them, and call \
+                 RPCs as their users"
+            )
+        }));
         if self.admin_token.is_some() && !self.admin_listen.ip().is_loopback() {
             warnings.push(format!(
                 "admin.listen: admin.token is sent to {} without TLS; only operators may reach the address, over an encrypted network",
@@ -238,6 +246,17 @@ fn ignored_identities(callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
     ignored.next().map(text).into_iter().collect()
 }
 
+/// Whether the pages of an origin are sent over a network without TLS.
+fn is_unencrypted(origin: &str) -> bool {
+    let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| match url.host() {
+        Some(Host::Domain(name)) => name != "localhost",
+        Some(Host::Ipv4(address)) => !address.is_loopback(),
+        Some(Host::Ipv6(address)) => !address.is_loopback(),
+        None => true,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,6 +342,21 @@ mod tests {
             "{warning}"
         );
         assert!(!warning.contains("same"), "{warning}");
+    }
+
+    #[test]
+    fn pages_without_tls_are_named_unless_they_are_local() {
+        let found = warnings(
+            "[server]\ncors_origins = [\"http://localhost:8080\", \"http://127.0.0.1\", \"http://[::1]\", \"https://a.example\", \
+             \"http://b.example\"]",
+        );
+        let [warning] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(
+            warning.starts_with("server.cors_origins: the pages of http://b.example are sent without TLS"),
+            "{warning}"
+        );
     }
 
     #[test]

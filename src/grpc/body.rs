@@ -168,9 +168,14 @@ where
                     }
                 }
                 Some(Err(error)) => {
+                    let error = match error.into().downcast::<Error>() {
+                        // The bytes are not in the form of gRPC-Web.
+                        Ok(invalid) => self.fail(*invalid),
+                        Err(broken) => broken,
+                    };
                     self.has_ended = true;
                     self.buffer = Buffer::default();
-                    return Poll::Ready(Some(Err(error.into())));
+                    return Poll::Ready(Some(Err(error)));
                 }
                 None => self.has_ended = true,
             }

@@ -39,6 +39,8 @@ use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, RpcLogOutlets, finish_response, panic_response};
 use super::settings::ServerSettings;
 use super::status;
+use super::web::{Protocol, Received, Web};
+use super::web_body::ClientBody;
 use super::write_order::{WriteOrder, WritePosition};
 use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
@@ -69,6 +71,10 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
+/// The same for the head of a request of HTTP/1, which is also read into memory in one piece. Browsers send few metadata.
+const HTTP1_METADATA_SLACK: usize = 2;
+/// The smallest buffer that the HTTP library accepts for HTTP/1.
+const MIN_HTTP1_BUFFER: usize = 8 * 1024;
 /// A connection is closed when the client has not read the next part of a response for this many times
 /// `server.stream_read_timeout`. A stream fails after `server.stream_read_timeout`, but only once its buffer is full, and its client
 /// may still read the error.
@@ -181,6 +187,7 @@ pub(super) async fn serve(
         probe_streams_of_connections: KeyedLimit::new(MAX_PROBE_STREAMS),
         probe_streams: Arc::new(Semaphore::new(settings.max_connections as usize)),
         filter: RequestFilter::new(settings.max_metadata_bytes, metrics.clone()),
+        web: Web::new(&settings.cors_origins),
         limits,
         log_outlets: Arc::new(RpcLogOutlets {
             metrics: metrics.clone(),
@@ -329,6 +336,7 @@ async fn connection(
     let stream = GuardedStream::new(stream, limits, metrics.clone());
     let activity = ConnectionActivity::new();
     let is_of_caller = matches!(context.port, Port::Callers(_));
+    let serves_web = is_of_caller && context.web.is_some();
     let service = TrackedService {
         service: ConnectionService {
             context,
@@ -342,13 +350,15 @@ async fn connection(
         activity: activity.clone(),
     };
     let max_header_bytes = u32::try_from(settings.max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
-    // HTTP/1 is accepted for the error that names the protocol of this port.
+    // HTTP/1 is accepted for gRPC-Web, and otherwise for the error that names the protocol of this port. The time for headers begins
+    // with the end of the last response, so that it is also the maximum time without a request.
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.handshake_timeout)
-        .keep_alive(false);
+        .max_buf_size(MIN_HTTP1_BUFFER.max(HTTP1_METADATA_SLACK * settings.max_metadata_bytes))
+        .keep_alive(serves_web);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -441,6 +451,8 @@ struct ConnectionContext {
     handshakes: HandshakeLimits,
     refusals: Arc<Refusals>,
     filter: RequestFilter,
+    /// `None`: gRPC-Web is off.
+    web: Option<Web>,
     limits: Arc<MessageLimits>,
     unary_of_owners: Arc<KeyedLimit<RpcOwner>>,
     streams_of_owners: Arc<KeyedLimit<RpcOwner>>,
@@ -476,7 +488,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     /// Starts an RPC. Calls are made in the order of the headers, while the futures may be polled in any order.
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match &self.context.port {
-            Port::Callers(dispatcher) => self.call_of_caller(request, dispatcher.is_some()),
+            Port::Callers(dispatcher) => self.receive(request, dispatcher.is_some()),
             Port::Replicas(port) => self.call_of_replica(request, port),
         }
     }
@@ -485,8 +497,26 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
 type ResponseFuture = Pin<Box<dyn Future<Output = std::result::Result<http::Response<Body>, Infallible>> + Send>>;
 
 impl ConnectionService {
+    /// Starts an RPC of a caller with gRPC or gRPC-Web. `is_dispatched`: another replica may execute it.
+    fn receive(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
+        let received = match &self.context.web {
+            None => Received::Other(request),
+            Some(web) => web.receive(request),
+        };
+        match received {
+            Received::Other(request) => {
+                self.call_of_caller(request.map(ClientBody::Binary), Protocol::Grpc, is_dispatched)
+            }
+            Received::Web(request, protocol, reply) => {
+                let response = self.call_of_caller(request, protocol, is_dispatched);
+                Box::pin(async move { Ok(reply.finish(response.await?)) })
+            }
+            Received::Preflight(response) => Box::pin(async move { Ok(response) }),
+        }
+    }
+
     /// Starts an RPC of a caller. `is_dispatched`: another replica may execute it.
-    fn call_of_caller(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
+    fn call_of_caller(&self, request: Request<ClientBody>, protocol: Protocol, is_dispatched: bool) -> ResponseFuture {
         let (headers, path) = (request.headers(), request.uri().path());
         let method = self.context.limits.schema.method(path);
         let log = RpcLog::new(headers, self.context.trace(path, method, headers));
@@ -497,7 +527,7 @@ impl ConnectionService {
             self.peer.address,
             &self.context.log_outlets,
         );
-        if let Some(rejection) = request_filter::reject(&request, &log) {
+        if let Some(rejection) = request_filter::reject(&request, protocol, self.context.web.is_some(), &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
         let is_ordered = mutation::is_ordered(path);
@@ -584,6 +614,8 @@ impl ConnectionService {
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
         };
+        let request = request.map(ClientBody::Binary);
+        let (headers, path) = (request.headers(), request.uri().path());
         let method = self.context.limits.schema.method(path);
         let log = RpcLog::forwarded(headers, self.context.trace(path, method, headers), forwarded.age);
         let line = RpcLogLine::new(
@@ -669,7 +701,7 @@ impl ConnectionContext {
     /// Executes an RPC in this process.
     async fn execute(
         &self,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         method: Option<MethodInfo>,
         start: RpcStart,
         deadline: Instant,

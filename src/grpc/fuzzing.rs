@@ -15,6 +15,7 @@ use super::request_filter::RequestFilter;
 use super::rpc_log::RpcLog;
 use super::settings::{MAX_DURATION, ServerSettings};
 use super::unfinished::UnfinishedMessages;
+use super::web::Protocol;
 use super::{convert, metadata, request_filter, status};
 use crate::domain::check::WriteRules;
 use crate::domain::lead::{WriteAction, WriteRequest};
@@ -158,7 +159,10 @@ pub(crate) fn request_metadata(settings: &ServerSettings, data: &[u8]) {
     *request.headers_mut() = headers;
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
-    let _ = request_filter::reject(&request, &log);
+    for protocol in [Protocol::Grpc, Protocol::Web, Protocol::WebOfOtherOrigin] {
+        let _ = request_filter::reject(&request, protocol, true, &log);
+    }
+    let _ = request_filter::reject(&request, Protocol::Grpc, false, &log);
 }
 
 fn check_status(error: &Error, log: &RpcLog) {

@@ -42,6 +42,8 @@ mod unary_limit;
 mod unfinished;
 mod user;
 mod violations;
+mod web;
+mod web_body;
 mod write;
 mod write_order;
 

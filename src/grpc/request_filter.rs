@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::rpc_log::RpcLog;
+use super::web::{self, Protocol};
 use super::{metadata, status};
 use crate::error::{Error, ErrorKind, Result, Violation, shortened};
 use crate::telemetry::log::LineLimit;
@@ -98,16 +99,36 @@ impl RequestFilter {
     }
 }
 
-/// Returns the response to a request that does not use gRPC.
-pub(super) fn reject<B>(request: &Request<B>, log: &RpcLog) -> Option<Response<Body>> {
-    not_grpc(request).map(|(code, text)| http_rejection(code, &text, log))
+/// Returns the response to a request that uses neither gRPC nor gRPC-Web, or whose page may not use gRPC-Web. `serves_web`: whether
+/// any page may.
+pub(super) fn reject<B>(
+    request: &Request<B>,
+    protocol: Protocol,
+    serves_web: bool,
+    log: &RpcLog,
+) -> Option<Response<Body>> {
+    let (code, text) = match protocol {
+        Protocol::Web => return None,
+        Protocol::Grpc => not_grpc(request, serves_web)?,
+        Protocol::WebOfOtherOrigin => (
+            StatusCode::FORBIDDEN,
+            "the origin of the page is not in server.cors_origins; nothing was executed".to_owned(),
+        ),
+    };
+    let mut response = http_rejection(code, &text, log);
+    if request.version() < Version::HTTP_2 {
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Some(response)
 }
 
 /// Returns the HTTP status and the text for a request that does not use gRPC.
-fn not_grpc<B>(request: &Request<B>) -> Option<(StatusCode, String)> {
+fn not_grpc<B>(request: &Request<B>, serves_web: bool) -> Option<(StatusCode, String)> {
     const PORT: &str = "this port serves gRPC";
     if request.version() < Version::HTTP_2 {
-        let text = format!("{PORT} over HTTP/2; /live, /ready and /metrics are served by the admin port");
+        let web = if serves_web { " and gRPC-Web" } else { "" };
+        let text = format!("{PORT} over HTTP/2{web}; /live, /ready and /metrics are served by the admin port");
         return Some((StatusCode::HTTP_VERSION_NOT_SUPPORTED, text));
     }
     if request.method() != Method::POST {
@@ -122,8 +143,13 @@ fn not_grpc<B>(request: &Request<B>) -> Option<(StatusCode, String)> {
     if given.as_deref().is_some_and(is_grpc) {
         return None;
     }
+    let hint = match given.as_deref().is_some_and(web::is_grpc_web) && !serves_web {
+        true => "; gRPC-Web is off, because server.cors_origins is empty",
+        false => "",
+    };
     let given = given.as_deref().map_or("missing".into(), |given| shortened(given, 64));
-    let text = format!("{PORT}: the content-type must be application/grpc or application/grpc+proto; it is {given}");
+    let text =
+        format!("{PORT}: the content-type must be application/grpc or application/grpc+proto; it is {given}{hint}");
     Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
 
@@ -136,14 +162,12 @@ fn is_grpc(content_type: &str) -> bool {
 
 /// Returns a response for people and HTTP clients. gRPC clients can read it too.
 fn http_rejection(code: StatusCode, text: &str, log: &RpcLog) -> Response<Body> {
-    let error = Error::invalid(
-        if code == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            "content-type"
-        } else {
-            ":method"
-        },
-        text,
-    );
+    let field = match code {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "content-type",
+        StatusCode::FORBIDDEN => "origin",
+        _ => ":method",
+    };
+    let error = Error::invalid(field, text);
     log.set_reason(status::reason(&error));
     let status = status::from(&error, None, log.id(), None);
     let (mut parts, ()) = status.into_http::<()>().into_parts();

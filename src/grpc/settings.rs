@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::response_budget;
+use super::{response_budget, web};
 use crate::identity::AuthMode;
 
 /// The upper limit of all settings that count connections, streams or RPCs.
@@ -23,6 +23,8 @@ const METADATA_BYTES: RangeInclusive<usize> = 1_024..=1_048_576;
 pub struct ServerSettings {
     /// Whether clients can read the descriptors of the services.
     pub reflection: Reflection,
+    /// The origins whose pages may call RPCs from a browser. Empty: gRPC-Web is off.
+    pub cors_origins: Vec<String>,
     /// Maximum size of a request message, in bytes, before and after decompression.
     pub max_request_bytes: usize,
     /// Maximum number of repeated elements and map entries of a request message.
@@ -169,6 +171,9 @@ impl ServerSettings {
             if value > MAX_DURATION {
                 errors.push((key, "must be at most a day".to_owned()));
             }
+        }
+        if let Some(text) = web::origins_error(&self.cors_origins) {
+            errors.push(("cors_origins", text));
         }
         if self.max_request_bytes == 0 {
             errors.push(("max_request_bytes", "must be at least 1".to_owned()));

@@ -27,6 +27,7 @@ use tonic_types::StatusExt;
 use crate::certificates::TlsFiles;
 use crate::harness::{Raw, Response, by_id, channel, concurrently, framed, grpc, lead, listen, seen, tenant, within};
 use crate::traces::{Collector, attribute, named};
+use crate::web;
 
 const SECRET: &str = "0123456789abcdef";
 /// The id of no lead.
@@ -444,6 +445,39 @@ async fn compressed_requests_and_streams_in_both_directions_are_forwarded() {
         count += response.leads.len();
     }
     assert_eq!(count, 60);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rpcs_of_grpc_web_are_forwarded() {
+    let settings = format!("[server]\ncors_origins = [\"{}\"]", web::ORIGIN);
+    let plan = Plan {
+        settings: [(); 3].map(|()| settings.clone()),
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let mut connection = web::connect(cluster.first().address).await;
+    for (name, kind) in [("Asha", web::BINARY), ("Ben", web::TEXT)] {
+        let request = web::web(web::CREATE, kind).header("origin", web::ORIGIN);
+        let created = web::ask(&mut connection, request, web::body(kind, web::create(name))).await;
+        assert!(!created.message::<pb::CreateLeadResponse>().lead_id.is_empty());
+        let request = web::body(kind, web::get(MISSING));
+        let missing = web::ask(&mut connection, web::web(web::GET, kind), request).await;
+        missing.error().is(Code::NotFound, "LEAD_NOT_FOUND");
+        let request = web::body(kind, web::export());
+        let exported = web::ask(&mut connection, web::web(web::EXPORT, kind), request).await;
+        assert_eq!(exported.parts().1["grpc-status"], "0");
+        let request = web::web(web::CREATE, kind).header("origin", "https://other.example.com");
+        let mut other = web::connect(cluster.first().address).await;
+        let refused = web::ask(&mut other, request, web::body(kind, web::create(name))).await;
+        refused.error().is(Code::InvalidArgument, "INVALID_FIELD");
+    }
+    assert_eq!(cluster.calls("Lead.Create"), 2);
+    let metrics = cluster.first().metrics().await;
+    for (code, count) in [("OK", 4), ("NOT_FOUND", 2)] {
+        let line = format!("leadgate_forwarded_rpcs_total{{tenant=\"acme\",code=\"{code}\"}} {count}");
+        assert!(metrics.lines().any(|seen| seen == line), "{line} in {metrics}");
+    }
     cluster.stop().await;
 }
 

@@ -67,3 +67,4 @@ mod traces;
 mod transfer;
 mod uncertain;
 mod unreadable;
+mod web;

@@ -121,6 +121,27 @@ async fn http_2_works_without_alpn_and_http_1_gets_the_name_of_the_protocol() {
 }
 
 #[tokio::test]
+async fn grpc_web_works_with_http_1_over_tls() {
+    let files = TlsFiles::new();
+    let settings = "[server]\ncors_origins = [\"https://intranet.example.com\"]";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    let config = config(&files, rustls::ALL_VERSIONS, None, &["http/1.1"]);
+    let mut stream = connect(&world, config).await.unwrap();
+    let path = "/leadgate.v1.QuotaService/GetQuota";
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/grpc-web\r\ncontent-length: 5\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), &[0; 5]].concat()).await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let response = String::from_utf8_lossy(&response);
+    assert!(
+        response.starts_with("HTTP/1.1 200 ") && response.contains("grpc-status: 0\r\n"),
+        "{response}"
+    );
+}
+
+#[tokio::test]
 async fn client_certificates_are_optional_and_invalid_ones_fail_the_handshake() {
     let files = TlsFiles::new();
     let world = world(&files).await;

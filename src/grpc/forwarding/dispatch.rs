@@ -34,6 +34,7 @@ use crate::grpc::mutation;
 use crate::grpc::permits::{InternalRequestId, RpcAccess, RpcStart};
 use crate::grpc::rpc::{ServerContext, StatusBuilder};
 use crate::grpc::rpc_log::{self, Moved, panic_response};
+use crate::grpc::web_body::ClientBody;
 use crate::grpc::write_order::WriteOrder;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{Span, Trace};
@@ -73,7 +74,7 @@ pub(in crate::grpc) struct Dispatcher {
 
 /// An RPC that may be executed by another replica.
 pub(in crate::grpc) struct RpcToDispatch {
-    pub(in crate::grpc) request: Request<Incoming>,
+    pub(in crate::grpc) request: Request<ClientBody>,
     pub(in crate::grpc) method: MethodInfo,
     pub(in crate::grpc) start: RpcStart,
     /// The caller and the tenant.
@@ -211,8 +212,8 @@ impl Dispatcher {
             recovery: mutation::recovery(path),
         });
         let (parts, source) = if method.is_client_streaming {
-            let (parts, incoming) = request.into_parts();
-            (parts, Source::Stream(RequestStream::new(incoming)))
+            let (parts, body) = request.into_parts();
+            (parts, Source::Stream(RequestStream::new(body)))
         } else {
             let request = RequestBody::new(request, Some(method), &self.limits, &start.log);
             let (parts, body) = request.into_parts();

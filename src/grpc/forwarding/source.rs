@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
-use hyper::body::Incoming;
 use tonic::codegen::StdError;
+
+use crate::grpc::web_body::ClientBody;
 
 /// Maximum number of bytes of a stream of requests that are kept until an owner accepts the stream.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -21,7 +22,7 @@ pub(super) struct RequestStream {
 }
 
 struct State {
-    inner: Incoming,
+    inner: ClientBody,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
     is_accepted: bool,
@@ -41,7 +42,7 @@ pub(super) struct RequestReader {
 }
 
 impl RequestStream {
-    pub(super) fn new(inner: Incoming) -> Self {
+    pub(super) fn new(inner: ClientBody) -> Self {
         let state = State {
             inner,
             kept: VecDeque::new(),
@@ -120,7 +121,7 @@ impl http_body::Body for RequestReader {
             }
             Some(Err(error)) => {
                 state.has_ended = true;
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 state.has_ended = true;
