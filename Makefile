@@ -1,6 +1,6 @@
-# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, Go 1.25 or newer for `make lint-deploy` and
-# `make tools-test`, and Node.js 20 or newer with npm for `make browser-test`. All other tools are installed into .venv, .tools and tests/browser/node_modules,
-# in fixed versions, from the package registries.
+# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, Go 1.25 or newer, Java 17 or newer with Maven, and
+# Node.js 20 or newer with npm. All other tools are installed into .venv, .tools and the node_modules of packages, in fixed versions, from the
+# package registries.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -47,16 +47,16 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test tools-test incidents browser-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test transcoder-test tools-test incidents browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary, client-test, tools-test, incidents and browser-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, incidents and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY), kustomize $(KUSTOMIZE), grpcurl, ghz and grpc-health-probe into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
 	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test, tools-test, incidents and browser-test. The first run takes more than half an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, incidents and browser-test. The first run takes more than half an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(GRPC_TOOLS_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
@@ -236,6 +236,11 @@ client-test: clients test-binary ## Tests the client packages and their examples
 	    LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" "$$folder"test.sh; \
 	done
 
+.PHONY: transcoder-test
+transcoder-test: $(PYTHON_READY) test-binary ## Tests the HTTP bindings of the contract with grpc-gateway (LEADGATE_BIN names another binary)
+	@echo "== transcoder-test: the HTTP bindings of the contract"
+	BUF="$(abspath $(BIN)/buf)" LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" tests/transcoder/test.sh
+
 .PHONY: bench-calling
 bench-calling: $(PYTHON_READY) test-binary ## Measures deadlines and retries of a caller, and writes docs/benchmarks/calling.md
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python benches/calling/calling.py --write docs/benchmarks
@@ -300,4 +305,4 @@ first-run: ## Measures the build time of the first cargo run --release
 .PHONY: clean
 clean: ## Removes all build results and installed tools
 	cargo clean
-	rm -rf .venv .tools dist tests/browser/node_modules
+	rm -rf .venv .tools dist tests/browser/node_modules tests/transcoder/gen

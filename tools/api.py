@@ -22,7 +22,8 @@ All services, messages and enums of [`proto/leadgate/v1`](../proto/leadgate/v1),
 
 What callers should know first is in [Calling leadgate](calling.md), and which endpoint of LeadSquared an RPC calls is in [RPCs](rpcs.md). The HTTP
 bindings (`google.api.http`) are for transcoders such as Envoy or grpc-gateway in front of leadgate: leadgate itself serves gRPC and gRPC-Web.
-Streams of requests have no HTTP binding.
+Streams of requests have no HTTP binding. The transcoder must pass the `x-leadgate-*` headers as metadata: grpc-gateway needs
+`runtime.WithIncomingHeaderMatcher` for this. [`tests/transcoder`](../tests/transcoder) tests every binding with grpc-gateway.
 """
 
 

@@ -42,6 +42,7 @@ func TestEachKindOfCredentialIsAcceptedOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, credential := range map[string]leadgate.Option{
+		"API key":     leadgate.WithToken(shared.APIKey),
 		"token":       leadgate.WithToken(shared.Token),
 		"file":        leadgate.WithTokenFile(file),
 		"function":    leadgate.WithTokenFunc(func(context.Context) (string, error) { return shared.Token, nil }),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and tests the Go client and its example. LEADGATE_BIN is the path of the leadgate program.
-# GOTOOLCHAIN=go1.23.12 tests with the oldest Go.
+# The oldest Go, that of go.mod, compiles everything. GOTOOLCHAIN=go1.23.12 also runs the tests with that release.
 set -euo pipefail
 
 : "${LEADGATE_BIN:?set LEADGATE_BIN to the path of the leadgate program}"
@@ -23,6 +23,10 @@ for folder in "$here" "$here/../../examples/go"; do
         exit 1
     fi
     go mod verify >/dev/null
+    # `go` downloads this toolchain as a module.
+    oldest=go$(awk '$1 == "go" { print $2 }' go.mod)
+    GOTOOLCHAIN=$oldest go build -mod=readonly -o /dev/null ./...
+    GOTOOLCHAIN=$oldest go vet -mod=readonly ./...
     go vet -mod=readonly ./...
     # Most tests wait for the network. -count=1: the tests run processes that the cache does not know.
     go test -mod=readonly -count=1 -parallel=8 -timeout=5m "${race[@]}" ./...
