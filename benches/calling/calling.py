@@ -120,6 +120,11 @@ def with_gateway(deadline, pause, policy):
         demo.wait()
 
 
+def machine():
+    models = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{models[0] if models else 'unknown processor'}, {os.cpu_count()} cores"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", metavar="FOLDER", type=Path)
@@ -132,7 +137,7 @@ def main():
     table = "\n".join(rows)
     print(table)
     if folder:
-        text = (HERE / "calling.md").read_text().replace("{table}", table)
+        text = (HERE / "calling.md").read_text().replace("{table}", table).replace("{machine}", machine())
         (folder / "calling.md").write_text(text)
 
 
