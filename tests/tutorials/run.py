@@ -12,9 +12,9 @@ What the blocks of a page mean:
 other          A file. Its name is in a comment in the first line: `# leadgate.toml`.
 ```mermaid, ```text    Nothing.
 
-* A command with the comment `# in another terminal` runs until the end of the page, in a shell of its own. The test goes on when the
-  program has printed the lines that are shown. A line `^C` among them sends SIGINT to it. A block that begins with `^C` continues
-  the last one of these blocks.
+* A block with the comment `# in another terminal` in its first command runs until the end of the page, in a shell of its own. The test
+  goes on when the block has printed the lines that are shown. A line `^C` among them sends SIGINT to it. A console block that does not begin with a
+  command continues the last one of these blocks.
 * In the shown output, the line `...` stands for any lines, and `...` in a line for any text. Ids, times and durations stand for
   any values. An id that occurs more than once in a page, also in a command or a file, is the same one in the run.
 * Each command must end with 0, unless the next one is `echo $?`.
@@ -110,10 +110,8 @@ def steps(block):
             found.append([number, line[2:], []])
             here = HERE_DOCUMENT.search(line)
             until = here[1] if here else "\\" if line.endswith("\\") else None
-        elif found:
-            found[-1][2].append((number, line))
         else:
-            raise Difference(number, "a console block begins with a command: `$ command`")
+            found[-1][2].append((number, line))
     return found
 
 
@@ -330,12 +328,18 @@ class Run:
         return count, len([block for block in found if not block.is_run])
 
     def block(self, block):
-        if block.language == "console" and block.lines[0] == "^C":
+        if block.language == "console" and not block.lines[0].startswith("$ "):
             if not self.terminals:
-                raise Difference(block.line, "there is no program in another terminal")
+                raise Difference(block.line, "a console block begins with a command: `$ command`")
             self.terminals[-1].expect(self.values, list(enumerate(block.lines, block.line)))
         elif block.language == "console":
             commands = steps(block)
+            line, command, _ = commands[0]
+            if OTHER_TERMINAL.search(command):
+                command = "\n".join(OTHER_TERMINAL.sub("", command) for _, command, _ in commands)
+                self.terminals.append(Terminal(self.values.apply(command), self.folder, self.environment))
+                self.terminals[-1].expect(self.values, [row for _, _, shown in commands for row in shown])
+                return
             for position, (line, command, shown) in enumerate(commands):
                 following = commands[position + 1][1] if position + 1 < len(commands) else ""
                 self.command(line, command, shown, following)
@@ -349,12 +353,7 @@ class Run:
             raise Difference(block.line, f"a block in {block.language or 'no language'} has the name of its file in a comment in its first line")
 
     def command(self, line, command, shown, following):
-        is_other = OTHER_TERMINAL.search(command)
-        command = self.values.apply(OTHER_TERMINAL.sub("", command))
-        if is_other:
-            self.terminals.append(Terminal(command, self.folder, self.environment))
-            self.terminals[-1].expect(self.values, shown)
-            return
+        command = self.values.apply(command)
         lines, status = self.shell.run(command)
         if status is None:
             raise report((None, f"the command ends within {TIMEOUT:.0f} s"), line, command, lines)
