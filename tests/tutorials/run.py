@@ -15,9 +15,11 @@ other          A file. Its name is in a comment in the first line: `# leadgate.t
 * A block with the comment `# in another terminal` in its first command runs until the end of the page, in a shell of its own. The test
   goes on when the block has printed the lines that are shown. A line `^C` among them sends SIGINT to it. A console block that does not begin with a
   command continues the last one of these blocks.
-* In the shown output, the line `...` stands for any lines, and `...` in a line for any text. Ids, times and durations stand for
+* The number of spaces does not matter. In the shown output, the line `...` stands for any lines, and `...` in a line for any text. Ids, times and durations stand for
   any values. An id that occurs more than once in a page, also in a command or a file, is the same one in the run.
 * Each command must end with 0, unless the next one is `echo $?`.
+* `<!-- in the test, 100000 is 4000 -->`: the test uses the second text in place of the first one, everywhere in the page. With
+  LEADGATE_TUTORIALS_AS_SHOWN=1 it does not.
 * An HTML comment that begins with `not run:` before a block says why the test does not run it.
 """
 
@@ -42,6 +44,7 @@ TIMEOUT = 120.0
 NOT_SHOWN = ("mermaid", "text")
 OTHER_TERMINAL = re.compile(r"\s*# in another terminal$", re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+REPLACED = re.compile(r"<!-- in the test, (\S+) is (\S+) -->")
 FILE_NAME = re.compile(r"(?:#|//) ([\w.-]+\.\w+)$")
 ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost):(\d{2,5})\b")
 HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
@@ -80,7 +83,11 @@ def blocks(path):
     """Returns the fenced blocks of a page."""
     found = []
     fence, comment = None, ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8")
+    if not os.environ.get("LEADGATE_TUTORIALS_AS_SHOWN"):
+        for shown, used in REPLACED.findall(text):
+            text = re.sub(rf"\b{re.escape(shown)}\b", used, text)
+    for number, line in enumerate(text.splitlines(), 1):
         mark = re.match(r"(\s*)```(\S*)", line)
         if fence:
             if mark and not mark[2]:
@@ -141,7 +148,7 @@ class Values:
     def matches(self, shown, actual):
         """Compares a shown line with a line of the run, and remembers the ids."""
         pattern, names, position = "", [], 0
-        shown = ADDRESS.sub(lambda address: f"{address[1]}:{self.port(address[2])}", shown.rstrip())
+        shown = ADDRESS.sub(lambda address: f"{address[1]}:{self.port(address[2])}", " ".join(shown.split()))
         while position < len(shown):
             found = [(match.start(), order, match, to) for order, (what, to) in enumerate(VARIABLE) if (match := what.search(shown, position))]
             start, _, match, to = min(found, key=lambda one: one[:2], default=(len(shown), 0, None, None))
@@ -156,7 +163,7 @@ class Values:
             else:
                 pattern += f"(?:{re.sub(r'[(](?![?])', '(?:', to)})"
             position = match.end()
-        result = re.fullmatch(pattern, actual.rstrip())
+        result = re.fullmatch(pattern, " ".join(actual.split()))
         if result:
             self.ids.update(zip(names, result.groups(), strict=True))
         return bool(result)
