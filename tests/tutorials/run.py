@@ -39,7 +39,8 @@ from concurrent.futures import ThreadPoolExecutor
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "tutorials"
 # Of one command, and until a program in another terminal has printed what is shown.
-TIMEOUT = 120.0
+AS_SHOWN = bool(os.environ.get("LEADGATE_TUTORIALS_AS_SHOWN"))
+TIMEOUT = 600.0 if AS_SHOWN else 60.0
 
 NOT_SHOWN = ("mermaid", "text")
 OTHER_TERMINAL = re.compile(r"\s*# in another terminal$", re.MULTILINE)
@@ -49,10 +50,11 @@ FILE_NAME = re.compile(r"(?:#|//) ([\w.-]+\.\w+)$")
 ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost):(\d{2,5})\b")
 HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
 
-UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+# An id of LeadSquared or leadgate, or a hash.
+ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b")
 # What is different in each run, and the pattern that it stands for. The first alternative that matches counts.
 VARIABLE = [
-    (UUID, None),
+    (ID, None),
     (re.compile(r"\.\.\."), r".*"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"), r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"),
     (re.compile(r"\d\d:\d\d:\d\d"), r"\d\d:\d\d:\d\d"),
@@ -84,7 +86,7 @@ def blocks(path):
     found = []
     fence, comment = None, ""
     text = path.read_text(encoding="utf-8")
-    if not os.environ.get("LEADGATE_TUTORIALS_AS_SHOWN"):
+    if not AS_SHOWN:
         for shown, used in REPLACED.findall(text):
             text = re.sub(rf"\b{re.escape(shown)}\b", used, text)
     for number, line in enumerate(text.splitlines(), 1):
@@ -143,7 +145,7 @@ class Values:
     def apply(self, text):
         """Replaces the ports and the known ids of the page by those of the run."""
         text = ADDRESS.sub(lambda address: f"{address[1]}:{self.port(address[2])}", text)
-        return UUID.sub(lambda shown: self.ids.get(shown[0], shown[0]), text)
+        return ID.sub(lambda shown: self.ids.get(shown[0], shown[0]), text)
 
     def matches(self, shown, actual):
         """Compares a shown line with a line of the run, and remembers the ids."""
@@ -157,7 +159,7 @@ class Values:
                 break
             if to is None:
                 known = self.ids.get(match[0])
-                pattern += re.escape(known) if known else f"({UUID.pattern})"
+                pattern += re.escape(known) if known else f"({ID.pattern})"
                 if not known:
                     names.append(match[0])
             else:
