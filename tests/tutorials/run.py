@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """run.py [PAGE...]
 
-Runs the commands of the tutorials as a reader would, and compares their output with the output in the page. Without PAGE, runs all
-pages of docs/tutorials. LEADGATE_BIN is the binary of leadgate; `python3` on PATH must have the package of clients/python and pytest
-(test.sh installs them). Each page runs in a temporary folder, with free ports in place of its ports.
+Runs the commands of the tutorials as a reader would, and compares their output with the output in the page. Without PAGE, it runs
+all pages of docs/tutorials. LEADGATE_BIN is the binary of leadgate. `python3` on PATH must have the package of clients/python and
+pytest; test.sh installs them. Each page runs in a temporary folder, with free ports in place of its ports.
 
 What the blocks of a page mean:
 
@@ -12,11 +12,12 @@ What the blocks of a page mean:
 other          A file. Its name is in a comment in the first line: `# leadgate.toml`.
 ```mermaid, ```text    Nothing.
 
-* A block with the comment `# in another terminal` in its first command runs until the end of the page, in a shell of its own. The test
-  goes on when the block has printed the lines that are shown. A line `^C` among them sends SIGINT to it. A console block that does not begin with a
-  command continues the last one of these blocks.
-* The number of spaces does not matter. In the shown output, the line `...` stands for any lines, and `...` in a line for any text. Ids, times and durations stand for
-  any values. An id that occurs more than once in a page, also in a command or a file, is the same one in the run.
+* A block with the comment `# in another terminal` in its first command runs until the end of the page, in a shell of its own. The
+  test goes on when the block has printed the lines that are shown. A line `^C` among them sends SIGINT to it. A console block that
+  does not begin with a command continues the last one of these blocks.
+* In the shown output, the line `...` stands for any lines, and `...` in a line for any text. Ids, times and durations stand for any
+  values. An id that occurs more than once in a page, also in a command or a file, is the same one in the run, and different ids are
+  different ones. The number of spaces does not matter.
 * Each command must end with 0, unless the next one is `echo $?`.
 * `<!-- in the test, 100000 is 4000 -->`: the test uses the second text in place of the first one, everywhere in the page. With
   LEADGATE_TUTORIALS_AS_SHOWN=1 it does not.
@@ -52,13 +53,14 @@ HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
 
 # An id of LeadSquared or leadgate, or a hash.
 ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b")
+TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"
+DURATION = r"\d+(?:\.\d+)? ?(?:ms|s|min|m|h)"
 # What is different in each run, and the pattern that it stands for. The first alternative that matches counts.
 VARIABLE = [
     (ID, None),
     (re.compile(r"\.\.\."), r".*"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"), r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"),
-    (re.compile(r"\d\d:\d\d:\d\d"), r"\d\d:\d\d:\d\d"),
-    (re.compile(r"\b\d+(\.\d+)? ?(ms|s|min|m|h)\b"), r"\d+(\.\d+)? ?(ms|s|min|m|h)"),
+    (re.compile(TIME), TIME),
+    (re.compile(rf"\b{DURATION}\b"), DURATION),
     (re.compile(r"(?<=\bleadgate )\d+\.\d+\.\d+"), r"\d+\.\d+\.\d+\S*"),
 ]
 
@@ -152,23 +154,29 @@ class Values:
         pattern, names, position = "", [], 0
         shown = ADDRESS.sub(lambda address: f"{address[1]}:{self.port(address[2])}", " ".join(shown.split()))
         while position < len(shown):
-            found = [(match.start(), order, match, to) for order, (what, to) in enumerate(VARIABLE) if (match := what.search(shown, position))]
-            start, _, match, to = min(found, key=lambda one: one[:2], default=(len(shown), 0, None, None))
+            found = [(match, to) for what, to in VARIABLE if (match := what.search(shown, position))]
+            match, to = min(found, key=lambda one: one[0].start(), default=(None, None))
+            start = match.start() if match else len(shown)
             pattern += re.escape(shown[position:start])
             if match is None:
                 break
             if to is None:
-                known = self.ids.get(match[0])
-                pattern += re.escape(known) if known else f"({ID.pattern})"
-                if not known:
+                if match[0] in self.ids:
+                    pattern += re.escape(self.ids[match[0]])
+                elif match[0] in names:
+                    pattern += rf"(?:\{names.index(match[0]) + 1})"
+                else:
                     names.append(match[0])
+                    pattern += f"({ID.pattern})"
             else:
-                pattern += f"(?:{re.sub(r'[(](?![?])', '(?:', to)})"
+                pattern += to
             position = match.end()
         result = re.fullmatch(pattern, " ".join(actual.split()))
-        if result:
-            self.ids.update(zip(names, result.groups(), strict=True))
-        return bool(result)
+        # Different ids of the page are different ids of the run.
+        if not result or len(set(result.groups())) < len(names) or set(result.groups()) & set(self.ids.values()):
+            return False
+        self.ids.update(zip(names, result.groups(), strict=True))
+        return True
 
     def close(self):
         for kept in self.sockets:
@@ -303,10 +311,14 @@ def stop(process):
             os.killpg(process.pid, sign)
         except ProcessLookupError:
             return
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            process.poll()
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.02)
 
 
 class Run:
@@ -359,7 +371,7 @@ class Run:
             text = self.values.apply("\n".join(block.lines)) + "\n"
             self.folder.joinpath(name[1]).write_text(text, encoding="utf-8")
         else:
-            raise Difference(block.line, f"a block in {block.language or 'no language'} has the name of its file in a comment in its first line")
+            raise Difference(block.line, "the first line of the block is not a comment with the name of its file")
 
     def command(self, line, command, shown, following):
         command = self.values.apply(command)
