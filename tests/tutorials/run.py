@@ -24,6 +24,7 @@ other          A file. Its name is in a comment in the first line: `# leadgate.t
 * An HTML comment that begins with `not run:` before a block says why the test does not run it.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -43,7 +44,10 @@ PAGES = ROOT / "docs" / "tutorials"
 AS_SHOWN = bool(os.environ.get("LEADGATE_TUTORIALS_AS_SHOWN"))
 TIMEOUT = 600.0 if AS_SHOWN else 60.0
 
-NOT_SHOWN = ("mermaid", "text")
+# All shells, also those that have ended.
+STARTED = []
+
+NOT_USED = ("mermaid", "text")
 OTHER_TERMINAL = re.compile(r"\s*# in another terminal$", re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 REPLACED = re.compile(r"<!-- in the test, (\S+) is (\S+) -->")
@@ -212,22 +216,29 @@ def report(difference, line, command, actual):
     return Difference(number or line, f"the output differs\n  shown:  {text}\n  command: {command}\n  output:\n{output}")
 
 
+def start(command, stdin, folder, environment):
+    """Starts a shell in a process group of its own."""
+    process = subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
+    STARTED.append(process)
+    return process
+
+
 class Shell:
     """A shell that keeps its folder and variables from command to command."""
 
     def __init__(self, folder, environment):
         self.folder = folder
-        self.process = subprocess.Popen(
-            ["bash"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
+        self.process = start(["bash"], subprocess.PIPE, folder, environment)
 
     def run(self, command):
         """Returns the lines that the command printed, and its exit code, or None if it took too long."""
@@ -259,17 +270,7 @@ class Terminal:
         self.lines = []
         self.changed = threading.Condition()
         self.has_ended = False
-        self.process = subprocess.Popen(
-            ["bash", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
+        self.process = start(["bash", "-c", command], subprocess.DEVNULL, folder, environment)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -305,7 +306,7 @@ class Terminal:
 
 
 def stop(process):
-    """Ends a shell and the programs in it."""
+    """Ends a shell and the programs in it. After SIGTERM, the programs have 20 seconds."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
@@ -343,7 +344,7 @@ class Run:
         self.shell = Shell(self.folder, self.environment)
         count = 0
         for block in found:
-            if block.is_run and block.language not in NOT_SHOWN:
+            if block.is_run and block.language not in NOT_USED:
                 self.block(block)
                 count += 1
         return count, len([block for block in found if not block.is_run])
@@ -387,7 +388,7 @@ class Run:
     def close(self):
         for one in [*reversed(self.terminals), self.shell]:
             if one:
-                stop(one.process if isinstance(one, Terminal) else one.process)
+                stop(one.process)
         self.values.close()
 
 
@@ -415,7 +416,19 @@ def run(path, binary):
     return True
 
 
+def interrupt(_signal, _frame):
+    """Kills all programs. Then the pages end, because their shells have ended."""
+    for process in STARTED:
+        # Without an exit code, the id is still that of the process.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    sys.exit(1)
+
+
 def main():
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     binary = shutil.which(os.environ.get("LEADGATE_BIN", "leadgate"))
     if binary is None:
         sys.exit("the binary of leadgate is neither the value of LEADGATE_BIN nor on PATH")
