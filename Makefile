@@ -47,16 +47,16 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test transcoder-test tools-test incidents browser-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test transcoder-test tools-test tutorials-test incidents browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, incidents and browser-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, tutorials-test, incidents and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY), kustomize $(KUSTOMIZE), grpcurl, ghz and grpc-health-probe into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
 	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, incidents and browser-test. The first run takes more than half an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, tutorials-test, incidents and browser-test. The first run takes more than half an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(GRPC_TOOLS_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
@@ -252,6 +252,11 @@ tools-install: $(GRPC_TOOLS_READY) ## Installs grpcurl, ghz and grpc-health-prob
 tools-test: $(PYTHON_READY) $(GRPC_TOOLS_READY) test-binary ## Runs the recipes of docs/tools.md with the tools themselves (LEADGATE_BIN names another binary)
 	@echo "== tools-test: the recipes of docs/tools.md"
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python tests/tools.py
+
+.PHONY: tutorials-test
+tutorials-test: test-binary ## Runs the commands of the tutorials (LEADGATE_BIN names another binary)
+	@echo "== tutorials-test: the commands of docs/tutorials"
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" tests/tutorials/test.sh
 
 .PHONY: incidents
 incidents: $(PYTHON_READY) postgres test-binary ## Reproduces the incidents of docs/incidents.md (LEADGATE_BIN names another binary)
