@@ -67,6 +67,7 @@ enum Action {
     SetLogFilter,
     GetSampling,
     SetSampling,
+    GetPause(String),
     Pause(String),
     Resume(String),
     ShutDown,
@@ -89,11 +90,22 @@ struct SamplingBody {
     ratio: Option<f64>,
 }
 
-/// The body of a request to pause or resume an account.
+/// The body of a request to pause an account.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct PauseBody {
     reason: Option<String>,
+    /// Fails if the account is paused already.
+    only_new: bool,
+}
+
+/// The body of a request to resume an account.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ResumeBody {
+    reason: Option<String>,
+    /// Fails if the account is paused for another reason.
+    only_reason: Option<String>,
 }
 
 type SteeringResult = Result<Response, SteeringError>;
@@ -219,6 +231,7 @@ impl Steering {
             Action::SetLogFilter => set_log_filter(&body, request_id),
             Action::GetSampling => self.get_sampling(),
             Action::SetSampling => self.set_sampling(&body, request_id),
+            Action::GetPause(tenant) => self.get_pause(tenant).await,
             Action::Pause(tenant) => self.pause(tenant, &body).await,
             Action::Resume(tenant) => self.resume(tenant, &body).await,
             Action::ShutDown => {
@@ -250,12 +263,32 @@ impl Steering {
         Ok(json_response(StatusCode::OK, &json!({"ratio": ratio})))
     }
 
+    /// The pause of an account in the store.
+    async fn get_pause(&self, tenant: &str) -> SteeringResult {
+        self.check_tenant(tenant)?;
+        let response = match self.stored_pause(tenant).await? {
+            Some(Pause { since, reason }) => {
+                json!({"tenant": tenant, "paused": true, "since": since.to_string(), "reason": reason})
+            }
+            None => json!({"tenant": tenant, "paused": false}),
+        };
+        Ok(json_response(StatusCode::OK, &response))
+    }
+
+    async fn stored_pause(&self, tenant: &str) -> Result<Option<Pause>, SteeringError> {
+        Ok(within_timeout(self.store.pauses()).await?.remove(tenant))
+    }
+
     /// Pauses an account. With several replicas, its owner reads the pause with its next beat.
     async fn pause(&self, tenant: &str, body: &Bytes) -> SteeringResult {
         self.check_tenant(tenant)?;
-        let reason = optional::<PauseBody>(body)?.reason.unwrap_or_default();
-        let pause = Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
+        let PauseBody { reason, only_new } = optional(body)?;
+        let pause = Pause::new(clock::now(), &reason.unwrap_or_default()).map_err(SteeringError::invalid)?;
         let _pausing = self.pausing.lock().await;
+        if only_new && let Some(before) = self.stored_pause(tenant).await? {
+            let message = format!("the tenant is paused already, since {}", before.since);
+            return Err(SteeringError::new(StatusCode::CONFLICT, "TENANT_PAUSED", message));
+        }
         let pause = within_timeout(self.store.pause(tenant, &pause)).await?;
         // Immediately: the store and this process must not differ, whatever follows.
         if self.tenants.membership().is_none() {
@@ -274,10 +307,18 @@ impl Steering {
 
     async fn resume(&self, tenant: &str, body: &Bytes) -> SteeringResult {
         self.check_tenant(tenant)?;
-        let reason = optional::<PauseBody>(body)?.reason.unwrap_or_default();
+        let ResumeBody { reason, only_reason } = optional(body)?;
+        let reason = reason.unwrap_or_default();
         // The same rules as for a pause. The reason is only logged.
         Pause::new(clock::now(), &reason).map_err(SteeringError::invalid)?;
         let _pausing = self.pausing.lock().await;
+        if let Some(only) = only_reason
+            && let Some(pause) = self.stored_pause(tenant).await?
+            && pause.reason != only
+        {
+            let message = "the tenant is paused for another reason".to_owned();
+            return Err(SteeringError::new(StatusCode::CONFLICT, "TENANT_PAUSED", message));
+        }
         within_timeout(self.store.resume(tenant)).await?;
         // As for a pause.
         if self.tenants.membership().is_none() {
@@ -310,6 +351,7 @@ impl Action {
             ["log"] => (Method::PUT, Self::SetLogFilter),
             ["sampling"] if *method == Method::GET => (Method::GET, Self::GetSampling),
             ["sampling"] => (Method::PUT, Self::SetSampling),
+            ["tenants", name, "pause"] if *method == Method::GET => (Method::GET, Self::GetPause((*name).to_owned())),
             ["tenants", name, "pause"] => (Method::POST, Self::Pause((*name).to_owned())),
             ["tenants", name, "resume"] => (Method::POST, Self::Resume((*name).to_owned())),
             ["drain"] => (Method::POST, Self::ShutDown),
@@ -320,7 +362,8 @@ impl Action {
             }
         };
         if *method != expected {
-            let or_get = if expected == Method::PUT { "GET or " } else { "" };
+            let has_get = expected == Method::PUT || parts.last() == Some(&"pause");
+            let or_get = if has_get { "GET or " } else { "" };
             let message = format!("the method must be {or_get}{expected}");
             return Err(SteeringError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -338,6 +381,7 @@ impl Action {
             Self::SetLogFilter => "log",
             Self::GetSampling => "get_sampling",
             Self::SetSampling => "sampling",
+            Self::GetPause(_) => "get_pause",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::ShutDown => "drain",
@@ -352,6 +396,7 @@ impl Action {
             Self::GetSampling => "GET /admin/sampling",
             Self::SetLogFilter => "PUT /admin/log",
             Self::SetSampling => "PUT /admin/sampling",
+            Self::GetPause(_) => "GET /admin/tenants/NAME/pause",
             Self::Pause(_) => "POST /admin/tenants/NAME/pause",
             Self::Resume(_) => "POST /admin/tenants/NAME/resume",
             Self::ShutDown => "POST /admin/drain",
@@ -361,7 +406,7 @@ impl Action {
 
     fn tenant(&self) -> Option<&str> {
         match self {
-            Self::Pause(tenant) | Self::Resume(tenant) => Some(tenant),
+            Self::GetPause(tenant) | Self::Pause(tenant) | Self::Resume(tenant) => Some(tenant),
             Self::GetLogFilter
             | Self::SetLogFilter
             | Self::GetSampling
@@ -481,6 +526,7 @@ mod tests {
             Action::SetLogFilter,
             Action::GetSampling,
             Action::SetSampling,
+            Action::GetPause(String::new()),
             Action::Pause(String::new()),
             Action::Resume(String::new()),
             Action::ShutDown,

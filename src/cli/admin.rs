@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use leadgate::config;
 use leadgate::crm::KeySource;
@@ -38,6 +38,22 @@ struct ErrorBody {
     message: String,
 }
 
+/// Why a request to a gateway failed.
+pub(crate) enum PortError {
+    /// The gateway did not execute it. `code`: that of its response.
+    NotExecuted { code: Option<String>, text: String },
+    /// The gateway may have executed it.
+    Unknown(String),
+}
+
+impl From<PortError> for String {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::NotExecuted { text, .. } | PortError::Unknown(text) => text,
+        }
+    }
+}
+
 impl AdminPort {
     /// Fails if the token would be sent in plaintext to another machine, unless that is allowed.
     pub(crate) fn new(url: Url, token: SecretString, insecure_plaintext: bool) -> Result<Self, String> {
@@ -49,10 +65,26 @@ impl AdminPort {
         Ok(Self { url, token })
     }
 
-    /// Sends a steering request. Returns its response if it succeeds.
+    /// Sends a POST. Returns its response if it succeeds.
     pub(crate) async fn post(&self, path: &str, body: &str, timeout: Duration) -> Result<Response<Incoming>, String> {
+        Ok(self.send(Method::POST, path, body, timeout).await?)
+    }
+
+    /// Sends a steering request. Returns its response if it succeeds.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, PortError> {
         let url = &self.url;
-        let failed = |error: &dyn std::fmt::Display| format!("the gateway at {url}: {error}");
+        let text_of = |error: &dyn std::fmt::Display| format!("the gateway at {url}: {error}");
+        let failed = |error: &dyn std::fmt::Display| PortError::NotExecuted {
+            code: None,
+            text: text_of(error),
+        };
+        let unknown = |error: &dyn std::fmt::Display| PortError::Unknown(text_of(error));
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = url.port_or_known_default().unwrap_or(80);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await;
@@ -65,17 +97,19 @@ impl AdminPort {
         #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
         tokio::spawn(connection);
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", self.token.expose_secret()))
-            .map_err(|_| "the token has characters that are invalid in a header".to_owned())?;
+            .map_err(|_| failed(&"the token has characters that are invalid in a header"))?;
         authorization.set_sensitive(true);
-        let request = Request::post(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, url.authority())
             .header(AUTHORIZATION, authorization)
             .body(Full::new(Bytes::from(body.to_owned())));
         let request = request.map_err(|error| failed(&error))?;
         let response = tokio::time::timeout(timeout, sender.send_request(request)).await;
         let response = response
-            .map_err(|_| failed(&format!("no response within {timeout:?}")))?
-            .map_err(|error| failed(&error))?;
+            .map_err(|_| unknown(&format!("no response within {timeout:?}")))?
+            .map_err(|error| unknown(&error))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -83,8 +117,14 @@ impl AdminPort {
         let body = text(response).await.ok();
         let body = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body).ok());
         Err(match body {
-            Some(ErrorBody { code, message }) => failed(&format!("{message} ({code})")),
-            None => failed(&format!("HTTP {status}")),
+            // The store may finish the write later.
+            Some(ErrorBody { code, message }) if code == "STORE_UNAVAILABLE" => unknown(&format!("{message} ({code})")),
+            Some(ErrorBody { code, message }) => PortError::NotExecuted {
+                text: text_of(&format!("{message} ({code})")),
+                code: Some(code),
+            },
+            None if status.is_client_error() => failed(&format!("HTTP {status}")),
+            None => unknown(&format!("HTTP {status}")),
         })
     }
 }

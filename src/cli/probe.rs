@@ -6,26 +6,28 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use hyper::Method;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use leadgate::clock;
 use leadgate::config::{Config, TenantConfig};
 use leadgate::crm::raw::RawClient;
-use leadgate::probe::{self, BoxFuture, PACE, PROBES, ProbeHooks, ProbeOptions, ProbeReport, ProbeStop};
+use leadgate::domain::characters::{self, TextForm};
+use leadgate::probe::{self, BoxFuture, PROBES, ProbeHooks, ProbeOptions, ProbeReport, ProbeStop};
 use leadgate::store::Store;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cli::admin::{self, AdminPort};
+use crate::cli::admin::{self, AdminPort, PortError};
 use crate::cli::client::note;
 use crate::cli::output::{print_line, print_text};
-use crate::cli::process::{CommandError, ConfigOption, parse_duration, shutdown_signal};
+use crate::cli::process::{CommandError, ConfigOption, interruption_signals, parse_duration};
 use crate::cli::progress::Progress;
 
 /// Exit code: nothing was sent.
@@ -40,10 +42,12 @@ const RESUME_ATTEMPTS: u32 = 5;
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
 /// The time for which an operator is waited for without a terminal, in units of the pace.
 const OPERATOR_WAIT: u32 = 15;
-/// The reason of the pause, which the gateway shows.
+/// The beginning of the reason of the pause, which the gateway shows.
 const PAUSE_REASON: &str = "leadgate probe";
-/// A pause that is older than this was not made by this command.
-const NEW_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// The code of a gateway whose tenant is paused already, or for another reason.
+const TENANT_PAUSED: &str = "TENANT_PAUSED";
+/// Maximum of `--max-calls`.
+const MAX_CALLS: i64 = 10_000;
 /// The width of the table without a terminal.
 const PLAIN_WIDTH: usize = 160;
 
@@ -54,7 +58,8 @@ pub(crate) struct ProbeArguments {
     /// The tenant. Required if the configuration has several.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Also send bursts above the rate limit. Other integrations of the account get rate limit errors for seconds.
+    /// Also send bursts above the rate limit. Other integrations of the account get rate limit errors for seconds. The probe bulk-bucket
+    /// sends bulk updates of random ids that do not exist.
     #[arg(long)]
     burst: bool,
     /// Also write: one lead with the first name leadgate-probe, which is deleted at the end, and random ids that do not exist. A new
@@ -64,6 +69,9 @@ pub(crate) struct ProbeArguments {
     /// A person uses the web UI of LeadSquared during a burst. Requires --burst.
     #[arg(long, requires = "burst")]
     operator: bool,
+    /// Maximum number of calls of the run [default: 600 with --burst]. A limit of more than about 60 calls needs more.
+    #[arg(long, value_name = "N", requires = "burst", value_parser = clap::value_parser!(u32).range(1..=MAX_CALLS))]
+    max_calls: Option<u32>,
     /// Run only these probes: ids with commas between them.
     #[arg(long, value_name = "ID,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -98,11 +106,17 @@ pub(crate) async fn run(arguments: &ProbeArguments) -> Result<(), CommandError> 
         code: NOTHING_SENT,
         text,
     };
-    let interrupted = shutdown_signal().map_err(nothing_sent)?;
+    let unwritten = Unwritten::default();
+    let at_exit = unwritten.clone();
+    let interrupted = interruption_signals(move || {
+        at_exit.remove();
+        false
+    });
+    let interrupted = interrupted.map_err(nothing_sent)?;
     tokio::pin!(interrupted);
     let mut config = arguments.config.load().map_err(nothing_sent)?;
     let prepared = tokio::select! {
-        prepared = Prepared::new(arguments, &mut config) => prepared.map_err(nothing_sent)?,
+        prepared = Prepared::new(arguments, &mut config, unwritten) => prepared.map_err(nothing_sent)?,
         () = &mut interrupted => return Err(nothing_sent("interrupted; nothing was sent".to_owned())),
     };
     let Prepared {
@@ -116,10 +130,9 @@ pub(crate) async fn run(arguments: &ProbeArguments) -> Result<(), CommandError> 
     let started = clock::now().to_string();
     let cancelled = CancellationToken::new();
     let hooks = Hooks {
-        progress: Mutex::new(Progress::new("calls", 0, planned_calls(&options), Instant::now())),
+        progress: Mutex::new(Progress::without_rate("calls", planned_calls(&options), Instant::now())),
         planned: planned_calls(&options),
         gateway,
-        tenant: name.clone(),
         has_terminal: !arguments.yes && io::stdin().is_terminal(),
         wait: options.pace * OPERATOR_WAIT,
         cancelled: cancelled.clone(),
@@ -131,24 +144,37 @@ pub(crate) async fn run(arguments: &ProbeArguments) -> Result<(), CommandError> 
             tokio::select! {
                 report = &mut running => break report,
                 () = &mut interrupted, if !cancelled.is_cancelled() => {
-                    hooks.note("interrupted: deleting the probe lead and resuming the gateway. A second signal ends the command at once.");
+                    hooks.note("interrupted: the command cleans up and writes its report. A second signal ends it at once.");
                     cancelled.cancel();
                 }
             }
         }
     };
     hooks.finish();
-    let json = serde_json::to_string_pretty(&report.json(&started, &flags(arguments)));
-    let json = json.map_err(|error| error.to_string());
-    files.write(&json.map_err(CommandError::from)?, &report.fragment(&name, &tenant))?;
-    print_text!("{}", table::table(&report, &tenant, width()));
+    // What is found and what is left is shown first: a disk may be full.
+    let fragment = report.fragment(&name, &tenant);
+    let table = table::table(&report, &tenant, width());
+    print_text!("{}", characters::visible(&table, TextForm::Lines));
+    for conflict in report.conflicts(&tenant) {
+        print_line!("Invalid together: {conflict}.");
+    }
     print_line!("{} calls were sent.", report.calls);
-    ended(&report)
+    if report.settings().next().is_some() {
+        print_text!("\n{}", characters::visible(&fragment, TextForm::Lines));
+    }
+    for text in &report.not_removed {
+        note(&format!("not deleted: {text}"));
+    }
+    for text in &report.gateway_errors {
+        note(text);
+    }
+    let json = serde_json::to_string_pretty(&report.json(&started, &flags(arguments)));
+    let errors = files.write(json.map_err(|error| error.to_string()), &fragment);
+    ended(&report, errors)
 }
 
-/// The result of the command.
-fn ended(report: &ProbeReport) -> Result<(), CommandError> {
-    let mut errors = vec![];
+/// The result of the command. `errors`: those of its files.
+fn ended(report: &ProbeReport, mut errors: Vec<String>) -> Result<(), CommandError> {
     errors.extend(
         report
             .stop
@@ -158,8 +184,12 @@ fn ended(report: &ProbeReport) -> Result<(), CommandError> {
     if report.has_failed() && report.stop.is_none() {
         errors.push("a probe failed".to_owned());
     }
-    errors.extend(report.not_removed.iter().map(|text| format!("not deleted: {text}")));
-    errors.extend(report.gateway_errors.iter().cloned());
+    if !report.not_removed.is_empty() {
+        errors.push(format!("{} of its leads may remain", report.not_removed.len()));
+    }
+    if !report.gateway_errors.is_empty() {
+        errors.push("the gateway was not paused or resumed".to_owned());
+    }
     let code = match report.stop {
         Some(ProbeStop::Interrupted) => INTERRUPTED,
         _ => 1,
@@ -179,17 +209,16 @@ struct Prepared {
     tenant: TenantConfig,
     client: RawClient,
     options: ProbeOptions,
-    gateway: Option<AdminPort>,
+    gateway: Option<Gateway>,
     files: OutputFiles,
 }
 
 impl Prepared {
-    async fn new(arguments: &ProbeArguments, config: &mut Config) -> Result<Self, String> {
+    async fn new(arguments: &ProbeArguments, config: &mut Config, unwritten: Unwritten) -> Result<Self, String> {
         let name = tenant_name(arguments.tenant.as_deref(), config)?;
         let tenant = config.tenants.remove(&name).ok_or("unknown tenant")?;
         let client = RawClient::new(&name, tenant.base_url.clone(), &tenant.keys, tenant.upstream.clone());
         let client = client.map_err(|error| format!("tenant {name}: {error}"))?;
-        let gateway = gateway(arguments, config)?;
         let mut options = ProbeOptions {
             burst: arguments.burst,
             write: arguments.write,
@@ -197,8 +226,15 @@ impl Prepared {
             only: only(&arguments.only)?,
             pace: arguments.pace,
             other_region: arguments.other_region.clone(),
+            max_calls: arguments.max_calls,
             used_today: 0,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        };
+        check_flags(&options)?;
+        OutputFiles::check([&arguments.json, &arguments.settings])?;
+        let gateway = match gateway(arguments, config, &name)? {
+            Some(gateway) => Some(gateway.checked().await?),
+            None => None,
         };
         let other = OtherUsers::of(config, &name, &tenant).await;
         options.used_today = other.used_today;
@@ -206,7 +242,7 @@ impl Prepared {
         if !arguments.yes {
             confirm().await?;
         }
-        let files = OutputFiles::create(arguments.json.as_deref(), arguments.settings.as_deref())?;
+        let files = OutputFiles::create(arguments.json.as_deref(), arguments.settings.as_deref(), unwritten)?;
         Ok(Self {
             name,
             tenant,
@@ -246,7 +282,17 @@ fn only(ids: &[String]) -> Result<Option<BTreeSet<String>>, String> {
     }
 }
 
-fn gateway(arguments: &ProbeArguments, config: &Config) -> Result<Option<AdminPort>, String> {
+/// Fails if a probe of `--only` lacks a flag.
+fn check_flags(options: &ProbeOptions) -> Result<(), String> {
+    let selected = probe::selected(options).into_iter();
+    let lacking = selected.filter_map(|(probe, missing)| Some(format!("--only: {} needs {}", probe.id, missing?)));
+    match lacking.collect::<Vec<_>>() {
+        lacking if options.only.is_none() || lacking.is_empty() => Ok(()),
+        lacking => Err(lacking.join("; ")),
+    }
+}
+
+fn gateway(arguments: &ProbeArguments, config: &Config, tenant: &str) -> Result<Option<Gateway>, String> {
     let Some(address) = &arguments.through else {
         return Ok(None);
     };
@@ -255,7 +301,12 @@ fn gateway(arguments: &ProbeArguments, config: &Config) -> Result<Option<AdminPo
         false => admin::parse("--through", &format!("http://{address}"))?,
     };
     let token = admin::token(arguments.token_file.as_deref(), config.admin_token.as_ref())?;
-    AdminPort::new(url, token, arguments.insecure_plaintext).map(Some)
+    let port = AdminPort::new(url, token, arguments.insecure_plaintext)?;
+    Ok(Some(Gateway {
+        port,
+        tenant: tenant.to_owned(),
+        reason: format!("{PAUSE_REASON} {:08x}", uuid::Uuid::new_v4().as_fields().0),
+    }))
 }
 
 /// The flags that were given, for the report.
@@ -273,11 +324,13 @@ fn flags(arguments: &ProbeArguments) -> Vec<&'static str> {
         .collect()
 }
 
-/// Number of calls of all selected probes, without repetitions after rate limit errors.
+/// Number of calls of all selected probes, without repetitions after rate limit errors. The bursts may need all calls.
 fn planned_calls(options: &ProbeOptions) -> u64 {
+    let (max, _) = probe::budget(options);
     let selected = probe::selected(options).into_iter();
     let ready = selected.filter(|(_, missing)| missing.is_none());
-    ready.map(|(probe, _)| u64::from(probe.calls)).sum()
+    let calls = ready.map(|(probe, _)| if probe.needs.burst { max } else { probe.calls });
+    calls.sum::<u32>().min(max).into()
 }
 
 /// What else uses the account, as far as the store shows it.
@@ -346,32 +399,39 @@ fn announce(name: &str, tenant: &TenantConfig, options: &ProbeOptions, other: &O
         "leadgate probe measures the account of the tenant {name} at {}:",
         tenant.base_url
     ));
+    let (calls, time) = probe::budget(options);
     for (probe, missing) in probe::selected(options) {
-        let cost = match missing {
-            Some(flags) => format!("skipped, needs {flags}"),
-            None if probe.needs.burst => format!("up to {} calls", probe.calls),
-            None if probe.calls == 1 => "1 call".to_owned(),
-            None => format!("{} calls", probe.calls),
+        let cost = match (missing, probe.calls, probe.max_calls) {
+            (Some(flags), ..) => format!("skipped, needs {flags}"),
+            (None, 0, _) => format!("up to {calls} calls together"),
+            (None, _, max) if probe.needs.burst => format!("up to {} calls", max.min(calls)),
+            (None, 1, 1) => "1 call".to_owned(),
+            (None, usual, max) if usual == max => format!("{usual} calls"),
+            (None, usual, max) => format!("{usual} to {max} calls"),
         };
         note(&format!("  {:<16}  {cost:<34}  {}", probe.id, probe.question));
     }
-    let (calls, time) = probe::budget(options);
-    let pace = match options.pace {
-        PACE => "1 call per second".to_owned(),
-        pace => format!("1 call per {pace:?}"),
+    let pace = humantime::format_duration(probe::pace(options, tenant));
+    let about = match options.burst {
+        true => String::new(),
+        false => format!("about {} calls, ", planned_calls(options)),
     };
     note(&format!(
-        "It sends about {} calls, at most {calls} calls within {}, at {pace}{}.",
-        planned_calls(options),
+        "It sends {about}at most {calls} calls, at 1 call per {pace}{}. No call begins after {}; a call without a response may take {} longer.",
+        if options.burst { ", and faster in bursts" } else { "" },
         humantime::format_duration(time),
-        if options.burst { ", and faster in bursts" } else { "" }
+        humantime::format_duration(tenant.upstream.connect_timeout + tenant.upstream.timeout),
     ));
-    match options.write {
-        false => note("It only reads."),
-        true => note(
+    match (options.write, probe::sends_bulk(options)) {
+        (false, false) => note("It only reads."),
+        (false, true) => note(
+            "It only reads, except for bulk updates of random ids that do not exist (bulk-bucket): they change no lead.",
+        ),
+        (true, _) => note(
             "--write: it creates one lead with the first name leadgate-probe and an email address of example.invalid, and deletes it at the \
-             end. A new lead may start automations of the account. If the account allows duplicates, it creates and deletes some more \
-             leads.",
+             end, with some calls more. A new lead may start automations of the account. If the account allows duplicates, it creates and \
+             deletes some more leads. If the account does not allow the deletion, the leads stay, with the first name \
+             leadgate-probe-delete-me.",
         ),
     }
     if options.burst {
@@ -388,7 +448,8 @@ fn announce(name: &str, tenant: &TenantConfig, options: &ProbeOptions, other: &O
     if tenant.limits.daily > 0 {
         let (daily, used) = (tenant.limits.daily, other.used_today);
         note(&format!(
-            "limits.daily is {daily}, and {used} calls of today are known: it ends before more than one half is used."
+            "limits.daily is {daily}, and {used} calls of today are known: it ends before more than one half is used. The calls of earlier \
+             runs of this command are not known."
         ));
     }
     if let Some(warning) = &other.warning {
@@ -425,37 +486,76 @@ async fn read_line() -> String {
     read.await.unwrap_or_default()
 }
 
+/// The files that are created and not written.
+#[derive(Clone, Default)]
+struct Unwritten(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Unwritten {
+    fn paths(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the files, so that the same command works again.
+    fn remove(&self) {
+        for path in self.paths().drain(..) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 /// The files of the report. They are created before the first call, so that no result is lost.
 struct OutputFiles {
     json: Option<(PathBuf, File)>,
     settings: Option<(PathBuf, File)>,
+    unwritten: Unwritten,
 }
 
 impl OutputFiles {
-    fn create(json: Option<&Path>, settings: Option<&Path>) -> Result<Self, String> {
+    /// Fails if a file exists.
+    fn check(paths: [&Option<PathBuf>; 2]) -> Result<(), String> {
+        match paths.into_iter().flatten().find(|path| path.exists()) {
+            Some(path) => Err(format!("{} exists already; nothing was sent", path.display())),
+            None => Ok(()),
+        }
+    }
+
+    fn create(json: Option<&Path>, settings: Option<&Path>, unwritten: Unwritten) -> Result<Self, String> {
         let create = |path: &Path| {
             let file = File::options().write(true).create_new(true).open(path);
             let file =
                 file.map_err(|error| format!("{} cannot be created: {error}; nothing was sent", path.display()))?;
+            unwritten.paths().push(path.to_owned());
             Ok::<_, String>((path.to_owned(), file))
         };
-        let json = json.map(create).transpose()?;
-        let settings = settings.map(create).transpose().inspect_err(|_| {
-            if let Some((path, _)) = &json {
-                let _ = fs::remove_file(path);
-            }
-        })?;
-        Ok(Self { json, settings })
+        let files = json.map(create).transpose();
+        let files = files.and_then(|json| Ok((json, settings.map(create).transpose()?)));
+        let (json, settings) = files.inspect_err(|_| unwritten.remove())?;
+        Ok(Self {
+            json,
+            settings,
+            unwritten,
+        })
     }
 
-    fn write(self, json: &str, fragment: &str) -> Result<(), String> {
-        for (file, text) in [(self.json, json), (self.settings, fragment)] {
-            if let Some((path, mut file)) = file {
+    /// Writes the files. Returns the errors: one file does not depend on the other.
+    fn write(self, json: Result<String, String>, fragment: &str) -> Vec<String> {
+        self.unwritten.paths().clear();
+        let mut errors = vec![];
+        for (file, text) in [(self.json, json), (self.settings, Ok(fragment.to_owned()))] {
+            let Some((path, mut file)) = file else {
+                continue;
+            };
+            let written = text.and_then(|text| {
                 let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-                written.map_err(|error| format!("writing {} failed: {error}", path.display()))?;
-            }
+                written.map_err(|error| error.to_string())
+            });
+            errors.extend(
+                written
+                    .err()
+                    .map(|error| format!("writing {} failed: {error}", path.display())),
+            );
         }
-        Ok(())
+        errors
     }
 }
 
@@ -471,17 +571,47 @@ fn width() -> usize {
 struct Hooks {
     progress: Mutex<Progress>,
     planned: u64,
-    gateway: Option<AdminPort>,
-    tenant: String,
+    gateway: Option<Gateway>,
     has_terminal: bool,
     wait: Duration,
     cancelled: CancellationToken,
 }
 
-/// The response of the gateway to a pause.
+/// The running gateway of `--through`.
+struct Gateway {
+    port: AdminPort,
+    tenant: String,
+    /// The reason of the pauses of this run. No other pause has it.
+    reason: String,
+}
+
+/// The pause of a tenant, as the gateway returns it.
 #[derive(Deserialize)]
-struct PauseResponse {
-    since: Timestamp,
+struct PauseState {
+    paused: bool,
+    since: Option<Timestamp>,
+}
+
+impl Gateway {
+    fn path(&self, action: &str) -> String {
+        format!("/admin/tenants/{}/{action}", self.tenant)
+    }
+
+    /// Fails if the gateway does not accept the token, does not have the tenant, or has paused it.
+    async fn checked(self) -> Result<Self, String> {
+        let path = self.path("pause");
+        let response = self.port.send(Method::GET, &path, "", STEERING_TIMEOUT).await?;
+        let body = admin::text(response).await?;
+        let state: PauseState = serde_json::from_slice(&body).map_err(|error| format!("the gateway: {error}"))?;
+        match (state.paused, state.since) {
+            (false, _) => Ok(self),
+            (true, since) => Err(format!(
+                "the tenant {} is paused already{}: resume it first, or wait; nothing was sent",
+                self.tenant,
+                since.map_or(String::new(), |since| format!(", since {since}"))
+            )),
+        }
+    }
 }
 
 impl Hooks {
@@ -493,47 +623,38 @@ impl Hooks {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).finish();
     }
 
-    async fn pause_gateway(&self, port: &AdminPort) -> Result<(), String> {
-        let body = serde_json::json!({"reason": PAUSE_REASON}).to_string();
-        let path = format!("/admin/tenants/{}/pause", self.tenant);
-        let paused = async {
-            let response = port.post(&path, &body, STEERING_TIMEOUT).await?;
-            let date = response.headers().get("date").and_then(|date| date.to_str().ok());
-            let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-            let now = date.map_or_else(clock::now, |date| date.timestamp());
-            let body = admin::text(response).await?;
-            let pause =
-                serde_json::from_slice::<PauseResponse>(&body).map_err(|error| format!("the gateway: {error}"))?;
-            Ok::<_, String>((now, pause))
-        };
-        let (now, pause) = match paused.await {
-            Ok(paused) => paused,
-            Err(error) => {
-                // The gateway may have received the request.
-                return Err(match self.resume_gateway(port).await {
-                    Ok(()) => error,
-                    Err(still_paused) => format!("{error}; {still_paused}"),
-                });
+    async fn pause_gateway(&self, gateway: &Gateway) -> Result<(), String> {
+        let body = serde_json::json!({"reason": gateway.reason, "only_new": true}).to_string();
+        let path = gateway.path("pause");
+        match gateway.port.send(Method::POST, &path, &body, STEERING_TIMEOUT).await {
+            Ok(_) => {
+                self.note(&format!("the gateway has paused the tenant {}", gateway.tenant));
+                Ok(())
             }
-        };
-        if now.duration_since(pause.since) > NEW_PAUSE {
-            return Err(format!(
-                "the tenant was paused before, since {}; resume it first. Its pause has the reason \"{PAUSE_REASON}\" now",
-                pause.since
-            ));
+            Err(PortError::NotExecuted { text, .. }) => Err(text),
+            // The tenant may be paused now. No pause of another operator is ended.
+            Err(PortError::Unknown(error)) => Err(match self.resume_gateway(gateway).await {
+                Ok(()) => error,
+                Err(still_paused) => format!("{error}; {still_paused}"),
+            }),
         }
-        self.note(&format!("the gateway has paused the tenant {}", self.tenant));
-        Ok(())
     }
 
-    async fn resume_gateway(&self, port: &AdminPort) -> Result<(), String> {
-        let body = serde_json::json!({"reason": PAUSE_REASON}).to_string();
-        let path = format!("/admin/tenants/{}/resume", self.tenant);
+    async fn resume_gateway(&self, gateway: &Gateway) -> Result<(), String> {
+        let reason = &gateway.reason;
+        let body = serde_json::json!({"reason": reason, "only_reason": reason}).to_string();
+        let (path, tenant) = (gateway.path("resume"), &gateway.tenant);
         let mut attempts = 1;
         loop {
-            match port.post(&path, &body, STEERING_TIMEOUT).await {
+            match gateway.port.send(Method::POST, &path, &body, STEERING_TIMEOUT).await {
                 Ok(_) => {
-                    self.note(&format!("the gateway has resumed the tenant {}", self.tenant));
+                    self.note(&format!("the gateway has resumed the tenant {tenant}"));
+                    return Ok(());
+                }
+                Err(PortError::NotExecuted { code, .. }) if code.as_deref() == Some(TENANT_PAUSED) => {
+                    self.note(&format!(
+                        "the tenant {tenant} stays paused: it was paused for another reason meanwhile"
+                    ));
                     return Ok(());
                 }
                 Err(_) if attempts < RESUME_ATTEMPTS => {
@@ -542,8 +663,8 @@ impl Hooks {
                 }
                 Err(error) => {
                     return Err(format!(
-                        "the tenant {} is still paused, because its resumption failed: {error}. Send POST {path} with admin.token",
-                        self.tenant
+                        "the tenant {tenant} may still be paused, because its resumption failed: {}. Send POST {path} with admin.token",
+                        String::from(error)
                     ));
                 }
             }
@@ -564,7 +685,7 @@ impl ProbeHooks for Hooks {
     fn pause(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             match &self.gateway {
-                Some(port) => self.pause_gateway(port).await,
+                Some(gateway) => self.pause_gateway(gateway).await,
                 None => Ok(()),
             }
         })
@@ -573,7 +694,7 @@ impl ProbeHooks for Hooks {
     fn resume(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             match &self.gateway {
-                Some(port) => self.resume_gateway(port).await,
+                Some(gateway) => self.resume_gateway(gateway).await,
                 None => Ok(()),
             }
         })

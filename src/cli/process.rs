@@ -9,7 +9,7 @@ use clap::Args;
 use leadgate::config::Config;
 use leadgate::telemetry::log;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code after a second signal.
 const ABORTED: i32 = 130;
@@ -89,17 +89,47 @@ pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'sta
 pub(crate) fn shutdown_signals(
     skip: impl Fn() -> bool + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
-    let failed = |error: std::io::Error| format!("installing the signal handlers failed: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    signals(None, skip)
+}
+
+/// The same, also at the first SIGHUP. Further ones have no effect, since a terminal that closes may send several.
+pub(crate) fn interruption_signals(
+    skip: impl Fn() -> bool + Send + 'static,
+) -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let hangup = signal(SignalKind::hangup());
+    signals(Some(hangup.map_err(|error| handler_failed(&error))?), skip)
+}
+
+fn handler_failed(error: &std::io::Error) -> String {
+    format!("installing the signal handlers failed: {error}")
+}
+
+fn signals(
+    mut hangup: Option<Signal>,
+    skip: impl Fn() -> bool + Send + 'static,
+) -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| handler_failed(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| handler_failed(&error))?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(async move {
         let mut sender = Some(sender);
         loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            let hung_up = async {
+                match &mut hangup {
+                    Some(hangup) => {
+                        hangup.recv().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let is_hangup = tokio::select! {
+                _ = terminate.recv() => false,
+                _ = interrupt.recv() => false,
+                () = hung_up => true,
+            };
+            if is_hangup && sender.is_none() {
+                continue;
             }
             match sender.take() {
                 Some(sender) => drop(sender.send(())),
@@ -125,9 +155,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Returns a future that completes when the terminal is closed (SIGHUP) or at SIGQUIT.
 pub(crate) fn hangup_signal() -> Result<impl Future<Output = ()> + Send + 'static, String> {
-    let failed = |error: std::io::Error| format!("installing the signal handlers failed: {error}");
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| handler_failed(&error))?;
+    let mut quit = signal(SignalKind::quit()).map_err(|error| handler_failed(&error))?;
     Ok(async move {
         tokio::select! {
             _ = hangup.recv() => {}

@@ -14,6 +14,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Progress {
     bar: ProgressBar,
     unit: &'static str,
+    /// Whether the rate says something about the rest.
+    has_rate: bool,
     began: Instant,
     /// The number that earlier runs did.
     before: u64,
@@ -31,9 +33,23 @@ impl Progress {
         Self {
             bar,
             unit,
+            has_rate: true,
             began: now,
             before,
             noted: now,
+        }
+    }
+
+    /// The same without a rate and a time of the end, for work whose rate changes.
+    pub(crate) fn without_rate(unit: &'static str, all: u64, now: Instant) -> Self {
+        let progress = Self::new(unit, 0, all, now);
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            progress.bar.set_style(style);
+        }
+        Self {
+            has_rate: false,
+            ..progress
         }
     }
 
@@ -41,6 +57,7 @@ impl Progress {
     pub(crate) fn show(&mut self, done: u64, all: u64, text: &str, now: Instant) {
         let rate = self.rate(done, now);
         let text = match text {
+            text if !self.has_rate => text.to_owned(),
             "" => rate,
             text => format!("{rate}, {text}"),
         };

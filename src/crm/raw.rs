@@ -19,6 +19,8 @@ use super::response::UpstreamResponse;
 use super::{CrmSettings, endpoint_url, from_reqwest, http_client, read};
 use crate::error::{Cause, Error, ErrorKind, Result};
 
+/// Maximum length of a response in bytes. No probe needs more.
+const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 /// How long a connection of [`RawClient::separate`] is kept: until the server closes it.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -126,7 +128,8 @@ impl RawClient {
             let response = response.map_err(|error| from_reqwest(error, is_https))?;
             let (version, headers) = (response.version(), response.headers().clone());
             let connection = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
-            let response = read(response, self.settings.max_answer_bytes, is_https).await?;
+            let max = self.settings.max_answer_bytes.min(MAX_RESPONSE);
+            let response = read(response, max, is_https).await?;
             Ok(RawResponse {
                 response,
                 version,

@@ -18,6 +18,7 @@ pub(super) const PROBE: Probe = Probe {
     id: "account",
     question: "Which role have the keys, and which host serves the account?",
     calls: 1,
+    max_calls: 1,
     needs: ProbeNeeds::READ,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };
@@ -26,6 +27,9 @@ async fn run(session: &Session<'_>) -> ProbeResult<Finding> {
     let observed = session.read(get("Authentication.svc/UserByAccessKey.Get", &[])).await?;
     if let Some(owner) = owner(&observed) {
         session.set_owner(owner);
+    }
+    if !observed.is_success() && !observed.is_rejected() {
+        session.set_unreadable(format!("the account cannot be read: {}", observed.summary()));
     }
     Ok(decide(&observed, session.settings.base_url.authority()))
 }
@@ -49,6 +53,9 @@ fn decide(observed: &Observed, host: &str) -> Finding {
         "api_host": api,
     });
     let observation = observed.summary();
+    if !observed.is_success() {
+        return Finding::undecided(observation, "the read failed", value);
+    }
     let (Some(role), Some(api)) = (role, api) else {
         return Finding::undecided(observation, "the response names no role or no host", value);
     };

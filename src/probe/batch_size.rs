@@ -7,16 +7,20 @@ use super::finding::Finding;
 use super::observed::Observed;
 use super::request::{update_unknown, upsert_empty};
 use super::session::{ProbeResult, Session};
+use super::text::named_maximum;
 use super::{Probe, ProbeNeeds, ProbeRun};
 use crate::crm::raw::RawRequest;
 
 /// The documented maximum of both endpoints.
 const DOCUMENTED: usize = 25;
+/// Maximum number of calls for one endpoint.
+const MAX_TRIALS: usize = 6;
 
 pub(super) const PROBE: Probe = Probe {
     id: "batch-size",
     question: "How many rows may a bulk update and a bulk upsert have?",
     calls: 4,
+    max_calls: 2 * MAX_TRIALS as u32,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };
@@ -49,7 +53,7 @@ async fn sizes(session: &Session<'_>, bulk: Bulk, in_force: usize) -> ProbeResul
         let is_refused = rows.is_none() && observed.is_rejected();
         let named = named_maximum(&observed.words()).filter(|named| *named < count);
         sizes.push((count, observed));
-        if !is_refused || count == 1 {
+        if !is_refused || count == 1 || sizes.len() == MAX_TRIALS {
             return Ok(sizes);
         }
         count = match (named, sizes.len()) {
@@ -96,16 +100,6 @@ fn rows(bulk: Bulk, observed: &Observed) -> Option<usize> {
             Some(lists.map(Vec::len).sum())
         }
     }
-}
-
-/// The number in an error such as "Number of leads can not be more than 25".
-fn named_maximum(words: &str) -> Option<usize> {
-    let rest = ["more than ", "exceed ", "maximum of ", "max "]
-        .iter()
-        .find_map(|before| words.split_once(before))?
-        .1;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().filter(|number| *number > 0)
 }
 
 /// What one endpoint does with a batch above its maximum, and the largest accepted batch up to the documented maximum.
@@ -261,13 +255,5 @@ mod tests {
         }
         let never = vec![(26, refused(25)), (25, refused(25)), (1, refused(0))];
         assert_eq!(decide(&never, &[(26, upserted(26))]).state, ProbeState::Undecided);
-    }
-
-    #[test]
-    fn a_named_maximum_is_read() {
-        assert_eq!(named_maximum("number of leads can not be more than 25"), Some(25));
-        assert_eq!(named_maximum("rows exceed 10 leads"), Some(10));
-        assert_eq!(named_maximum("maximum of 0"), None);
-        assert_eq!(named_maximum("too many"), None);
     }
 }

@@ -14,6 +14,7 @@ pub(super) const PROBE: Probe = Probe {
     id: "bodies",
     question: "Are a GET with a length, an empty POST and a chunked POST accepted?",
     calls: 4,
+    max_calls: 4,
     needs: ProbeNeeds::READ,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::created::CreatedLead;
 use super::finding::Finding;
-use super::lead::{NAME, by_id, id_in, probe_lead};
+use super::lead::{MAX_LEAD_CALLS, NAME, by_id, id_in, probe_lead};
 use super::observed::Observed;
 use super::request::{attributes, post};
 use super::session::{ProbeResult, Session};
@@ -16,7 +16,9 @@ const SETTING: &str = "writes.captured_lead_id";
 pub(super) const PROBE: Probe = Probe {
     id: "capture-id",
     question: "Which id in the response of a capture is that of the lead?",
+    // The first probe of --write also creates the lead.
     calls: 3,
+    max_calls: 4 + MAX_LEAD_CALLS,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

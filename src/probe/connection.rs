@@ -17,8 +17,9 @@ use super::{Probe, ProbeNeeds, ProbeRun};
 pub(super) const PROBE: Probe = Probe {
     id: "connection",
     question: "Which headers, HTTP versions and idle times has the server?",
-    // Three idle connections with two reads each, and two single reads.
-    calls: 8,
+    // Four idle connections with two reads each, and two single reads.
+    calls: 10,
+    max_calls: 10,
     needs: ProbeNeeds::READ,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };
@@ -125,6 +126,11 @@ fn decide(facts: &ConnectionFacts, idle_timeout: Duration, http2: bool) -> Findi
         return Finding::undecided(observation, "the idle time is unknown", value);
     };
     let answer = match closed {
+        // Nothing is known about shorter times.
+        Some(closed) if open.is_zero() => {
+            let reason = format!("an idle connection is closed within {:.1} s", closed.as_secs_f64());
+            return Finding::undecided(observation, reason, value);
+        }
         Some(closed) => format!(
             "an idle connection is closed between {:.1} s and {:.1} s",
             open.as_secs_f64(),
@@ -134,20 +140,22 @@ fn decide(facts: &ConnectionFacts, idle_timeout: Duration, http2: bool) -> Findi
     };
     let mut finding = Finding::decided(observation, answer, value, 0.9);
     // leadgate must close first. The margin covers a request that is on its way when LeadSquared closes.
-    let safe = open * 4 / 5;
+    let safe = whole(open * 4 / 5);
     if closed.is_some() && idle_timeout > safe {
-        // Without a connection that was open, the shortest observed time is the only bound.
-        let longest = match safe.is_zero() {
-            true => closed.unwrap_or_default() / 4,
-            false => safe,
-        };
-        let rounded = Duration::from_millis(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).max(1));
-        finding = finding.with_setting("upstream.idle_timeout", settings::time(rounded));
+        finding = finding.with_setting("upstream.idle_timeout", settings::time(safe));
     }
     if http2 && facts.http2 == Some(false) {
         finding = finding.with_setting("upstream.http2", false);
     }
     finding
+}
+
+/// A duration in whole seconds, and in whole milliseconds below one second. Rounded down.
+fn whole(time: Duration) -> Duration {
+    match time.as_secs() {
+        0 => Duration::from_millis(u64::from(time.subsec_millis()).max(1)),
+        seconds => Duration::from_secs(seconds),
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +187,9 @@ mod tests {
             (vec![(10, open), (25, open), (55, open)], None),
             (vec![(10, open), (25, open), (55, closed)], None),
             (vec![(10, open), (25, closed), (55, closed)], Some("8s")),
-            (vec![(10, closed), (25, closed), (55, closed)], Some("2s 500ms")),
+            (vec![(4, open), (10, closed), (25, closed)], Some("3s")),
+            // Only what is less than an open time is safe.
+            (vec![(19, open), (45, closed)], Some("15s")),
             (vec![(10, open), (25, None), (55, None)], None),
         ] {
             let finding = decide(&facts(&idle), TIMEOUT, false);
@@ -196,6 +206,8 @@ mod tests {
             vec![],
             vec![(10, None), (25, None)],
             vec![(10, closed), (25, open), (55, open)],
+            // The time is anywhere below 4 s.
+            vec![(4, closed), (10, closed), (25, closed)],
         ] {
             let finding = decide(&facts(&idle), TIMEOUT, false);
             assert_eq!(

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::created::CreatedLead;
 use super::finding::Finding;
-use super::lead::{create, email, probe_lead};
+use super::lead::{MAX_LEAD_CALLS, create, email, probe_lead};
 use super::observed::Observed;
 use super::request::{attributes, post};
 use super::session::{ProbeResult, Session};
@@ -16,6 +16,7 @@ pub(super) const PROBE: Probe = Probe {
     question: "How is a duplicate rejected, and which attributes are unique?",
     // With the look-up of a free phone number, and the create and the read of the lead.
     calls: 7,
+    max_calls: 4 + MAX_LEAD_CALLS,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

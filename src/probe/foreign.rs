@@ -2,26 +2,33 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::call::{CallKind, CallOutcome, ProbeCaller};
 use super::finding::Finding;
-use super::session::{BurstCaller, Halt, ProbeResult, Session};
+use super::session::{BurstCaller, Halt, ProbeResult, ProbeStop, Session};
 use super::{Probe, ProbeNeeds, ProbeRun};
 
 /// Number of bursts without and with use of the web UI.
 const ROUNDS: usize = 2;
 /// Maximum number of calls in one burst.
 const MAX_BURST: u32 = 120;
-/// The pace of a burst is the pace of the command divided by this: a call every 50 ms.
+/// The pace of a burst is the pace of the command divided by this: a call every 50 ms. It is faster if the limit in force is.
 const BURST_PACE: u32 = 20;
+/// How much faster than the limit in force a burst is.
+const ABOVE_LIMIT: u32 = 2;
+/// Maximum number of calls of a burst in progress, since responses may take longer than its pace.
+const LANES: usize = 24;
 
 pub(super) const PROBE: Probe = Probe {
     id: "foreign",
     question: "Do calls of the web UI count in the window of the API?",
     calls: MAX_BURST * ROUNDS as u32 * 2,
+    max_calls: MAX_BURST * ROUNDS as u32 * 2,
     needs: ProbeNeeds {
         burst: true,
         write: false,
@@ -50,6 +57,8 @@ async fn burst(session: &Session<'_>, name: &str) -> ProbeResult<Option<u32>> {
     session.sleep(session.settings.limits.window * 2).await?;
     session.show(name, 0.5);
     let caller = BurstCaller { session };
+    let limits = &session.settings.limits;
+    let pace = burst_pace(session.options.pace, limits.calls, limits.window);
     let start = Instant::now();
     let turns = Mutex::new(Turns::default());
     let send = async || {
@@ -62,7 +71,7 @@ async fn burst(session: &Session<'_>, name: &str) -> ProbeResult<Option<u32>> {
                 turns.sent += 1;
                 turns.sent - 1
             };
-            let due = start + session.options.pace / BURST_PACE * turn;
+            let due = start + pace * turn;
             tokio::time::sleep_until(due).await;
             let observed = caller.call(CallKind::Read).await;
             let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,11 +84,14 @@ async fn burst(session: &Session<'_>, name: &str) -> ProbeResult<Option<u32>> {
             }
         }
     };
-    // Responses may take longer than the pace.
-    tokio::join!(send(), send(), send(), send(), send(), send(), send(), send());
+    join_all((0..LANES).map(|_| send())).await;
     let turns = turns.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(stop) = session.stop() {
         return Err(Halt::Stop(stop));
+    }
+    if !turns.is_refused && caller.calls_left() == 0 && session.is_bound_by_day() {
+        session.end(ProbeStop::DailyBudget);
+        return Err(Halt::Stop(ProbeStop::DailyBudget));
     }
     session.note_evidence(&format!(
         "{name}: {} calls sent, {} accepted, {} failed, {}",
@@ -99,6 +111,11 @@ async fn burst(session: &Session<'_>, name: &str) -> ProbeResult<Option<u32>> {
         )));
     }
     Ok(turns.is_refused.then_some(turns.accepted))
+}
+
+/// The time between two calls of a burst: it must reach the limit in force within a window.
+fn burst_pace(pace: Duration, calls: u32, window: Duration) -> Duration {
+    (pace / BURST_PACE).min(window / calls.max(1) / ABOVE_LIMIT)
 }
 
 /// The calls of one burst.
@@ -179,6 +196,16 @@ mod tests {
             assert_eq!(finding.state, state, "{quiet:?} {busy:?}");
             let found = finding.settings.first().and_then(|setting| setting.value.as_integer());
             assert_eq!(found, reserve, "{quiet:?} {busy:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_reaches_the_limit_in_force() {
+        for (calls, window, milliseconds) in [(25, 5, 50), (25, 1, 20), (1, 10, 50)] {
+            let window = Duration::from_secs(window);
+            let pace = burst_pace(Duration::from_secs(1), calls, window);
+            assert_eq!(pace, Duration::from_millis(milliseconds));
+            assert!(pace * calls < window, "{calls} in {window:?}");
         }
     }
 

@@ -10,8 +10,8 @@ use super::request::metadata;
 use super::session::{ProbeResult, Session};
 use crate::crm::raw::RawClient;
 
-/// The times after which the connections are used again, in units of the pace.
-const IDLE_TIMES: [u32; 3] = [10, 25, 55];
+/// The times after which the connections are used again, in units of the pace. The one with the longest time is opened first.
+const IDLE_TIMES: [u32; 4] = [55, 25, 10, 4];
 
 /// The idle connections.
 pub(super) struct IdleConnections(Vec<IdleConnection>);
@@ -42,27 +42,35 @@ impl IdleConnections {
         Ok(Self(connections))
     }
 
-    /// Uses each connection again when its time is over.
-    pub(super) async fn check(self, session: &Session<'_>) -> ProbeResult<Vec<IdleResult>> {
-        session.show("waiting for the idle connections", 0.0);
-        let mut results = vec![];
-        for connection in self.0 {
+    /// Uses each connection again when its time is over, at the same time as other probes. Returns the results and the evidence.
+    pub(super) async fn check(self, session: &Session<'_>) -> (Vec<IdleResult>, Vec<String>) {
+        let (mut results, mut evidence) = (vec![], vec![]);
+        for connection in self.0.into_iter().rev() {
             let due = connection.idle_since + connection.idle_for;
-            session.sleep(due.saturating_duration_since(Instant::now())).await?;
+            if session
+                .sleep(due.saturating_duration_since(Instant::now()))
+                .await
+                .is_err()
+            {
+                break;
+            }
             let idle_for = connection.idle_since.elapsed();
-            let (_, response) = session.read_with(&connection.client, &metadata()).await?;
+            let Ok(response) = session
+                .read_at_once(&connection.client, &metadata(), &mut evidence)
+                .await
+            else {
+                break;
+            };
             let again = response.and_then(|response| response.connection);
             let is_open = connection.address.zip(again).map(|(before, after)| before == after);
-            session.note_evidence(&format!(
-                "connection idle for {idle_for:.1?}: {}",
-                match is_open {
-                    Some(true) => "open",
-                    Some(false) => "closed by the server",
-                    None => "unknown",
-                }
-            ));
+            let text = match is_open {
+                Some(true) => "open",
+                Some(false) => "closed by the server",
+                None => "unknown",
+            };
+            evidence.push(session.line(&format!("connection idle for {idle_for:.1?}: {text}")));
             results.push(IdleResult { idle_for, is_open });
         }
-        Ok(results)
+        (results, evidence)
     }
 }

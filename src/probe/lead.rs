@@ -21,6 +21,8 @@ const AREA_CODES: [u32; 8] = [201, 202, 206, 212, 213, 303, 312, 415];
 const MAX_SAME_EMAIL: u32 = 3;
 /// How many phone numbers are looked up.
 const MAX_NUMBERS: u32 = 3;
+/// Maximum number of calls that create the lead.
+pub(super) const MAX_LEAD_CALLS: u32 = MAX_NUMBERS + 2;
 
 /// A random email address that cannot exist.
 pub(super) fn email() -> String {
@@ -76,6 +78,12 @@ async fn create_lead(session: &Session<'_>) -> ProbeResult<ProbeLead> {
         let phone = phone();
         let request = get("LeadManagement.svc/RetrieveLeadByPhoneNumber", &[("phone", &phone)]);
         let found = session.read(request).await?;
+        if !found.is_success() && !found.is_rejected() && found.status != 404 {
+            return Err(Halt::Probe(format!(
+                "a read failed, so no lead was created: {}",
+                found.summary()
+            )));
+        }
         // Some accounts respond with HTTP 404.
         if found.status == 404 || found.body == json!([]) {
             free = Some(phone);
@@ -123,8 +131,9 @@ pub(super) async fn clean_up(session: &Session<'_>) -> Vec<String> {
     let created = session.take_created();
     let mut remaining = vec![];
     let mut refused: Option<&str> = match session.stop() {
-        Some(stop @ (ProbeStop::Unauthorized | ProbeStop::DailyBudget)) => Some(stop.reason()),
-        Some(ProbeStop::Interrupted) | None => None,
+        Some(stop @ (ProbeStop::Unauthorized | ProbeStop::DailyRefused)) => Some(stop.reason()),
+        // The few calls that delete the leads are not worth a remaining lead.
+        Some(ProbeStop::Interrupted | ProbeStop::DailyBudget) | None => None,
     };
     for lead in created {
         if let Some(reason) = refused {
@@ -189,16 +198,23 @@ async fn remove_id(session: &Session<'_>, id: &str) -> Result<(), Removal> {
         return Err(Removal::Remains(text));
     }
     let deleted = clean(session, get("LeadManagement.svc/Lead/Delete/ById", &[("leadId", id)])).await?;
-    if deleted.is_success() {
+    // Only a look-up proves the deletion.
+    let found = clean(session, by_id(id)).await?;
+    if found.body == json!([]) {
         return Ok(());
     }
+    let deletion = match (deleted.is_success(), found.is_success()) {
+        (true, true) => "LeadSquared reported its deletion, but it still exists".to_owned(),
+        (true, false) => format!("its look-up after the deletion failed: {}", found.summary()),
+        (false, _) => format!("deleting it failed: {}", deleted.summary()),
+    };
     let rename = attributes(&[("FirstName", RENAMED.into())]);
     let renamed = post("LeadManagement.svc/Lead.Update", &[("leadId", id)], &rename);
     let name = match clean(session, renamed).await?.is_success() {
         true => format!("; its first name is now {RENAMED}"),
         false => String::new(),
     };
-    let text = format!("lead {id}: deleting it failed: {}{name}", deleted.summary());
+    let text = format!("lead {id}: {deletion}{name}");
     Err(Removal::Remains(text))
 }
 
@@ -215,7 +231,7 @@ fn is_own(row: &Json) -> bool {
 async fn clean(session: &Session<'_>, request: RawRequest) -> Result<Observed, Removal> {
     let observed = session.clean(request).await;
     match observed.refusal() {
-        Some(Refusal::Daily) => Err(Removal::Refused(ProbeStop::DailyBudget)),
+        Some(Refusal::Daily) => Err(Removal::Refused(ProbeStop::DailyRefused)),
         _ if is_unauthorized(&observed) => Err(Removal::Refused(ProbeStop::Unauthorized)),
         _ => Ok(observed),
     }

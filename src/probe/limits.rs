@@ -1,4 +1,5 @@
-//! `limit`, `refusals-count`, `bulk-bucket`, `failures-charged`: one measurement answers all four.
+//! `limit`, `refusals-count`, `bulk-bucket`, `failures-charged`: one measurement answers all four. So they have no numbers of calls of
+//! their own: the budget of the command is their maximum.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::call::ProbeCaller;
 use super::finding::{Finding, ProbeState};
-use super::limit::{self, BulkBucket, FailuresCharged, FindingState, LimitPlan, WindowLimit, measure};
+use super::limit::{self, BulkBucket, FailuresCharged, FindingState, LimitFindings, LimitPlan, WindowLimit, measure};
 use super::session::{BurstCaller, ProbeStop, Session};
 use super::settings;
 use super::{Probe, ProbeNeeds, ProbeRun};
@@ -14,7 +15,8 @@ use super::{Probe, ProbeNeeds, ProbeRun};
 pub(super) const LIMIT: Probe = Probe {
     id: "limit",
     question: "How many calls in which window are allowed?",
-    calls: 300,
+    calls: 0,
+    max_calls: 0,
     needs: ProbeNeeds::BURST,
     run: ProbeRun::Limit,
 };
@@ -22,7 +24,8 @@ pub(super) const LIMIT: Probe = Probe {
 pub(super) const REFUSALS_COUNT: Probe = Probe {
     id: "refusals-count",
     question: "Do refused calls count?",
-    calls: 80,
+    calls: 0,
+    max_calls: 0,
     needs: ProbeNeeds::BURST,
     run: ProbeRun::Limit,
 };
@@ -30,7 +33,8 @@ pub(super) const REFUSALS_COUNT: Probe = Probe {
 pub(super) const BULK_BUCKET: Probe = Probe {
     id: "bulk-bucket",
     question: "Have bulk calls a limit of their own?",
-    calls: 80,
+    calls: 0,
+    max_calls: 0,
     needs: ProbeNeeds::BURST,
     run: ProbeRun::Limit,
 };
@@ -38,7 +42,8 @@ pub(super) const BULK_BUCKET: Probe = Probe {
 pub(super) const FAILURES_CHARGED: Probe = Probe {
     id: "failures-charged",
     question: "Do failed calls count?",
-    calls: 80,
+    calls: 0,
+    max_calls: 0,
     needs: ProbeNeeds::BURST,
     run: ProbeRun::Limit,
 };
@@ -65,16 +70,61 @@ pub(super) async fn run(session: &Session<'_>, wanted: &[&'static str]) -> Vec<(
             return wanted.iter().map(|id| (*id, Finding::failed(reason))).collect();
         }
     };
+    if findings.is_out_of_calls && session.is_bound_by_day() {
+        session.end(ProbeStop::DailyBudget);
+    }
+    let allowed = Allowed {
+        sent: findings.calls,
+        max: plan.max_calls,
+    };
     let all = wanted.iter().map(|id| {
         let finding = match *id {
-            "limit" => finding(&findings.limit, window_answer),
-            "refusals-count" => finding(&findings.refusals_count, refusals_answer),
-            "bulk-bucket" => finding(&findings.bulk_bucket, bulk_answer),
-            _ => finding(&findings.failures_charged, failures_answer),
+            "limit" => limit_finding(&findings, &allowed),
+            "refusals-count" => finding(&findings.refusals_count, &allowed, refusals_answer),
+            "bulk-bucket" => finding(&findings.bulk_bucket, &allowed, bulk_answer),
+            _ => finding(&findings.failures_charged, &allowed, failures_answer),
         };
         (*id, finding)
     });
     all.collect()
+}
+
+/// The calls of the measurement.
+struct Allowed {
+    sent: u32,
+    max: u32,
+}
+
+impl Allowed {
+    /// What a decision needs, for users.
+    fn needs(&self, more: u32) -> String {
+        match self.sent.saturating_add(more) <= self.max {
+            true => format!("a decision needs about {} more calls", more.div_ceil(10) * 10),
+            false => format!(
+                "a decision needs more than the {} calls that were allowed: --max-calls allows more",
+                self.max
+            ),
+        }
+    }
+}
+
+/// The finding of `limit`. Number of calls and length of the window may be known although the kind of the window is not.
+fn limit_finding(findings: &LimitFindings, allowed: &Allowed) -> Finding {
+    let limit = &findings.limit;
+    let mut finding = finding(limit, allowed, window_answer);
+    if let Some(value) = limit.value.filter(|_| findings.is_settled)
+        && finding.state == ProbeState::Undecided
+    {
+        let WindowLimit {
+            calls, window_seconds, ..
+        } = value;
+        let answer = finding.answer;
+        finding.answer = format!("{calls} calls in {window_seconds} s; the kind of the window is open: {answer}");
+        for (path, value) in window_answer(&value).2 {
+            finding = finding.with_setting(path, value);
+        }
+    }
+    finding
 }
 
 /// The answer, its JSON, and the settings that follow.
@@ -149,7 +199,7 @@ fn failures_answer(charged: &FailuresCharged) -> LimitAnswer {
 }
 
 /// The finding of the measurement in the form of the report.
-fn finding<T>(found: &limit::Finding<T>, answer: impl Fn(&T) -> LimitAnswer) -> Finding {
+fn finding<T>(found: &limit::Finding<T>, allowed: &Allowed, answer: impl Fn(&T) -> LimitAnswer) -> Finding {
     let reason = found.reason.clone().unwrap_or_default();
     let others = found
         .alternatives
@@ -157,8 +207,8 @@ fn finding<T>(found: &limit::Finding<T>, answer: impl Fn(&T) -> LimitAnswer) -> 
         .map(|(value, probability)| format!("{} ({probability:.2})", answer(value).0));
     let others: Vec<_> = others.collect();
     let observation = match others.is_empty() {
-        true => format!("{} lines of evidence", found.evidence.len()),
-        false => format!("not excluded: {}", others.join("; ")),
+        true => found.observation.clone(),
+        false => format!("{}. Not excluded: {}", found.observation, others.join("; ")),
     };
     let (text, value, settings) = match &found.value {
         Some(value) => answer(value),
@@ -169,9 +219,7 @@ fn finding<T>(found: &limit::Finding<T>, answer: impl Fn(&T) -> LimitAnswer) -> 
         FindingState::Failed => Finding::failed(reason),
         FindingState::Decided => Finding::decided(observation, text, value, found.confidence),
         FindingState::Undecided => {
-            let more = found
-                .more_calls
-                .map(|calls| format!("a decision needs about {calls} more calls"));
+            let more = found.more_calls.map(|more| allowed.needs(more));
             let perhaps = (!text.is_empty()).then(|| format!("perhaps {text}"));
             let parts = [perhaps, Some(reason).filter(|reason| !reason.is_empty()), more];
             let parts: Vec<_> = parts.into_iter().flatten().collect();
@@ -211,11 +259,13 @@ mod tests {
                 value: Some(limit(25)),
                 confidence: 0.9,
                 alternatives: vec![(limit(26), 0.1)],
+                observation: "25 of 27 reads were accepted".to_owned(),
                 evidence: vec!["+0.1 s: 25 accepted".to_owned()],
                 reason: Some("the reason".to_owned()),
                 more_calls: Some(40),
             };
-            let finding = finding(&found, window_answer);
+            let allowed = Allowed { sent: 500, max: 600 };
+            let finding = finding(&found, &allowed, window_answer);
             assert_eq!((finding.state, finding.settings.len()), (expected, settings));
             let is_undecided = state == FindingState::Undecided;
             assert_eq!(
@@ -226,7 +276,7 @@ mod tests {
             );
             if state == FindingState::Decided {
                 assert!(
-                    finding.observation.contains("26 calls in 5 s"),
+                    finding.observation.contains("25 of 27 reads") && finding.observation.contains("26 calls in 5 s"),
                     "{}",
                     finding.observation
                 );
@@ -235,6 +285,45 @@ mod tests {
                     json!({"calls": 25, "window_seconds": 5.0, "kind": "sliding", "refusal_status": 429})
                 );
             }
+        }
+    }
+
+    #[test]
+    fn more_calls_than_are_allowed_have_no_number() {
+        let allowed = Allowed { sent: 500, max: 600 };
+        assert_eq!(allowed.needs(93), "a decision needs about 100 more calls");
+        assert!(
+            allowed.needs(101).contains("more than the 600 calls"),
+            "{}",
+            allowed.needs(101)
+        );
+    }
+
+    #[test]
+    fn calls_and_window_follow_although_the_kind_of_the_window_is_open() {
+        let limit = |kind| WindowLimit {
+            calls: 72,
+            window_seconds: 5.0,
+            kind,
+            refusal_status: 429,
+        };
+        let mut findings = LimitFindings::skipped("not wanted");
+        findings.limit = limit::Finding {
+            state: FindingState::Undecided,
+            value: Some(limit(WindowKind::Sliding)),
+            confidence: 0.6,
+            alternatives: vec![(limit(WindowKind::Fixed), 0.4)],
+            observation: String::new(),
+            evidence: vec![],
+            reason: None,
+            more_calls: Some(400),
+        };
+        let allowed = Allowed { sent: 500, max: 600 };
+        for (is_settled, settings) in [(true, vec!["limits.calls", "limits.window"]), (false, vec![])] {
+            findings.is_settled = is_settled;
+            let finding = limit_finding(&findings, &allowed);
+            let paths: Vec<_> = finding.settings.iter().map(|setting| setting.path).collect();
+            assert_eq!((finding.state, paths), (ProbeState::Undecided, settings));
         }
     }
 }

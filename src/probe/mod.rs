@@ -74,8 +74,10 @@ pub struct Probe {
     pub id: &'static str,
     /// The question.
     pub question: &'static str,
-    /// Number of calls without rate limit errors. Maximum for a burst.
+    /// Usual number of calls. 0: those of the measurement of the limits, which has no number of its own.
     pub calls: u32,
+    /// Maximum number of calls without rate limit errors.
+    pub max_calls: u32,
     /// The flags that it needs.
     pub needs: ProbeNeeds,
     run: ProbeRun,
@@ -114,6 +116,8 @@ pub struct ProbeOptions {
     pub pace: Duration,
     /// The host of another region. `None`: a known host of LeadSquared.
     pub other_region: Option<Url>,
+    /// `--max-calls`: maximum number of calls. `None`: the default for these flags.
+    pub max_calls: Option<u32>,
     /// The number of calls of today so far, if it is known.
     pub used_today: u64,
     /// The seed of random times.
@@ -129,6 +133,7 @@ impl Default for ProbeOptions {
             only: None,
             pace: PACE,
             other_region: None,
+            max_calls: None,
             used_today: 0,
             seed: 1,
         }
@@ -194,6 +199,17 @@ pub fn budget(options: &ProbeOptions) -> (u32, Duration) {
     (budget.calls, budget.time)
 }
 
+/// The time between two calls outside of bursts.
+pub fn pace(options: &ProbeOptions, config: &TenantConfig) -> Duration {
+    session::pace(options, config)
+}
+
+/// Whether these options select the bulk calls of a burst, which are writes of leads that do not exist.
+pub fn sends_bulk(options: &ProbeOptions) -> bool {
+    let mut selected = selected(options).into_iter();
+    selected.any(|(probe, missing)| probe.id == limits::BULK_BUCKET.id && missing.is_none())
+}
+
 /// Runs the selected probes. Whatever happens, the leads of the run are deleted and the gateway is resumed before it returns.
 pub async fn run(
     client: &RawClient,
@@ -225,19 +241,34 @@ pub async fn run(
         session.show("opening idle connections", 0.0);
         idle = IdleConnections::open(&session).await.ok();
     }
-    let opened = session.take_evidence();
-    for probe in quiet {
-        findings.insert(probe.id, run_one(&session, probe).await);
-    }
-    let not_removed = lead::clean_up(&session).await;
-    // The calls of the clean-up are no evidence.
-    session.take_evidence();
-    if let Some(probe) = connection {
-        if let Some(idle) = idle
-            && let Ok(results) = idle.check(&session).await
-        {
-            session.set_idle(results);
+    let mut opened = session.take_evidence();
+    let probes = async {
+        for probe in quiet {
+            let finding = match session.unreadable().filter(|_| probe.needs.write) {
+                Some(reason) => Finding::skipped(format!("nothing is written: {reason}")),
+                None => run_one(&session, probe).await,
+            };
+            findings.insert(probe.id, finding);
         }
+        let not_removed = lead::clean_up(&session).await;
+        // The calls of the clean-up are no evidence.
+        session.take_evidence();
+        if connection.is_some() && session.stop().is_none() {
+            session.show("waiting for the idle connections", 0.0);
+        }
+        not_removed
+    };
+    // The connections are due at their times, whatever the other probes do.
+    let checks = async {
+        match idle {
+            Some(idle) => idle.check(&session).await,
+            None => (vec![], vec![]),
+        }
+    };
+    let (not_removed, (results, checked)) = tokio::join!(probes, checks);
+    if let Some(probe) = connection {
+        session.set_idle(results);
+        opened.extend(checked);
         let mut finding = run_one(&session, probe).await;
         finding.evidence.splice(0..0, opened);
         findings.insert(probe.id, finding);
@@ -251,7 +282,7 @@ pub async fn run(
             }
             Err(error) => {
                 let reason = format!("the gateway was not paused: {error}");
-                findings.extend(bursts.iter().map(|probe| (probe.id, Finding::failed(reason.clone()))));
+                findings.extend(bursts.iter().map(|probe| (probe.id, Finding::skipped(reason.clone()))));
                 gateway_errors.push(error);
             }
         }
@@ -281,8 +312,10 @@ pub async fn run(
 async fn run_bursts(session: &Session<'_>, bursts: &[&'static Probe]) -> Vec<(&'static str, Finding)> {
     let mut findings = vec![];
     session.show("waiting for an empty window", 0.0);
-    // A stop is reported by the probes.
-    let _ = session.sleep(session.settings.limits.window).await;
+    // After a stop, no probe runs.
+    if session.sleep(session.settings.limits.window).await.is_err() {
+        return findings;
+    }
     let is_limit = |probe: &&&Probe| matches!(probe.run, ProbeRun::Limit);
     let limits: Vec<&'static str> = bursts.iter().filter(is_limit).map(|probe| probe.id).collect();
     if !limits.is_empty() {
@@ -304,13 +337,16 @@ async fn run_one(session: &Session<'_>, probe: &Probe) -> Finding {
     let ProbeRun::Own(run) = probe.run else {
         return Finding::skipped("measured with the limits");
     };
+    if let Some(stop) = session.stop() {
+        return Finding::skipped(stop.reason());
+    }
     session.show(probe.id, 0.0);
     let mut finding = match run(session).await {
         Ok(finding) => finding,
         Err(Halt::Stop(stop)) => Finding::failed(stop.reason()),
         Err(Halt::Probe(reason)) => Finding::failed(reason),
         Err(Halt::Budget(reason)) => {
-            let reason = format!("{reason}; this probe needs {} calls", probe.calls);
+            let reason = format!("{reason}; this probe needs up to {} calls", probe.max_calls);
             Finding::undecided("", reason, serde_json::json!({}))
         }
     };

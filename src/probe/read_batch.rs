@@ -6,6 +6,7 @@ use super::finding::Finding;
 use super::observed::Observed;
 use super::request::read_unknown;
 use super::session::{ProbeResult, Session};
+use super::text::named_maximum;
 use super::{Probe, ProbeNeeds, ProbeRun};
 
 /// The numbers of ids, up to the documented maximum.
@@ -15,19 +16,27 @@ pub(super) const PROBE: Probe = Probe {
     id: "read-batch",
     question: "How many ids may a read of leads by id have?",
     calls: 4,
+    // Also the number in an error.
+    max_calls: 5,
     needs: ProbeNeeds::READ,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };
 
 async fn run(session: &Session<'_>) -> ProbeResult<Finding> {
-    let mut reads = vec![];
+    let mut reads: Vec<(usize, Observed)> = vec![];
     for count in COUNTS {
         let observed = session.read(read_unknown(count)).await?;
-        let is_end = !is_accepted(&observed);
-        reads.push((count, observed));
-        if is_end {
-            break;
+        if is_accepted(&observed) {
+            reads.push((count, observed));
+            continue;
         }
+        let accepted = reads.last().map_or(0, |(count, _)| *count);
+        let named = named_maximum(&observed.words()).filter(|named| (accepted + 1..count).contains(named));
+        reads.push((count, observed));
+        if let Some(named) = named {
+            reads.push((named, session.read(read_unknown(named)).await?));
+        }
+        break;
     }
     Ok(decide(&reads))
 }
@@ -45,7 +54,8 @@ fn is_refused(observed: &Observed) -> bool {
 fn decide(reads: &[(usize, Observed)]) -> Finding {
     let accepted = reads.iter().filter(|(_, observed)| is_accepted(observed));
     let accepted = accepted.map(|(count, _)| *count).max();
-    let refused = reads.iter().find(|(_, observed)| !is_accepted(observed));
+    let refused = reads.iter().filter(|(_, observed)| !is_accepted(observed));
+    let refused = refused.min_by_key(|(count, _)| *count);
     let times: Json = reads
         .iter()
         .map(|(count, observed)| json!({"ids": count, "status": observed.status, "ms": observed.took.as_millis() as u64}))
@@ -94,6 +104,18 @@ mod tests {
             assert_eq!(finding.state, ProbeState::Decided);
             assert_eq!(finding.value["max_ids"], max);
             assert_eq!(finding.settings[0].value.as_integer(), Some(max));
+        }
+    }
+
+    #[test]
+    fn the_number_in_an_error_is_the_maximum_only_if_it_is_accepted() {
+        let too_many = Observed::exception_of(500, "MXInvalidInputException", "LeadIds can not be more than 200");
+        let before = [(100, accepted()), (1_000, too_many.clone())];
+        for (named, max, refused) in [(accepted(), 200, 1_000), (too_many, 100, 200)] {
+            let reads = [&before[..], &[(200, named)]].concat();
+            let finding = decide(&reads);
+            assert_eq!(finding.settings[0].value.as_integer(), Some(max));
+            assert_eq!(finding.value["refused_ids"], refused);
         }
     }
 

@@ -25,6 +25,7 @@ pub(super) const PROBE: Probe = Probe {
     id: "region",
     question: "What does the host of another region respond?",
     calls: 1,
+    max_calls: 1,
     needs: ProbeNeeds::READ,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

@@ -59,6 +59,11 @@ impl ProbeReport {
         settings::fragment(tenant, config, self.settings())
     }
 
+    /// Why the configuration is invalid with the settings that follow.
+    pub fn conflicts(&self, config: &TenantConfig) -> Vec<String> {
+        settings::conflicts(config, &self.settings().collect::<Vec<_>>())
+    }
+
     /// Whether a probe failed.
     pub fn has_failed(&self) -> bool {
         self.rows.iter().any(|row| row.finding.state == ProbeState::Failed)

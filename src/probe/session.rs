@@ -25,8 +25,10 @@ const MAX_WINDOW: Duration = Duration::from_secs(60);
 pub enum ProbeStop {
     /// HTTP 401.
     Unauthorized,
-    /// The daily limit refused a call, or the rest of the day's calls would be less than one half.
+    /// Less than one half of `limits.daily` would be left.
     DailyBudget,
+    /// LeadSquared refused a call by its daily limit.
+    DailyRefused,
     /// The user interrupted the command.
     Interrupted,
 }
@@ -36,9 +38,8 @@ impl ProbeStop {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "LeadSquared rejected the keys (HTTP 401)",
-            Self::DailyBudget => {
-                "the day's calls: less than one half would be left, or LeadSquared refused a call by its daily limit"
-            }
+            Self::DailyBudget => "less than one half of limits.daily would be left",
+            Self::DailyRefused => "LeadSquared refused a call by its daily limit",
             Self::Interrupted => "interrupted",
         }
     }
@@ -47,7 +48,7 @@ impl ProbeStop {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
-            Self::DailyBudget => "daily-budget",
+            Self::DailyBudget | Self::DailyRefused => "daily-budget",
             Self::Interrupted => "interrupted",
         }
     }
@@ -80,6 +81,8 @@ pub(super) struct Session<'a> {
     pub(super) options: &'a ProbeOptions,
     pub(super) hooks: &'a dyn ProbeHooks,
     cancelled: &'a CancellationToken,
+    /// Cancelled when the command ends, for any reason.
+    ended: CancellationToken,
     started: Instant,
     budget: ProbeBudget,
     state: Mutex<SessionState>,
@@ -97,8 +100,14 @@ struct SessionState {
     shown: (String, f32),
     owner: Option<KeyOwner>,
     lead: Option<Result<ProbeLead, String>>,
+    unreadable: Option<String>,
     created: Vec<CreatedLead>,
     idle: Vec<IdleResult>,
+}
+
+/// The time between two calls outside of bursts.
+pub(super) fn pace(options: &ProbeOptions, settings: &TenantConfig) -> Duration {
+    options.pace.max(settings.limits.window / settings.limits.calls.max(1))
 }
 
 /// The budget for these options.
@@ -112,7 +121,7 @@ pub(super) fn budget(options: &ProbeOptions) -> ProbeBudget {
     let parts = parts.into_iter().filter(|(is_given, ..)| *is_given);
     let (calls, seconds) = parts.fold((0, 0), |sum, (_, calls, seconds)| (sum.0 + calls, sum.1 + seconds));
     ProbeBudget {
-        calls,
+        calls: options.max_calls.unwrap_or(calls),
         time: Duration::from_secs(seconds),
     }
 }
@@ -135,12 +144,13 @@ impl<'a> Session<'a> {
             options,
             hooks,
             cancelled,
+            ended: cancelled.child_token(),
             started: now,
             budget: budget(options),
             state: Mutex::new(SessionState {
                 calls: 0,
                 daily_left,
-                pace: options.pace.max(limits.window / limits.calls.max(1)),
+                pace: pace(options, settings),
                 next_call: now,
                 next_bulk: now,
                 stop: None,
@@ -148,6 +158,7 @@ impl<'a> Session<'a> {
                 shown: (String::new(), 0.0),
                 owner: None,
                 lead: None,
+                unreadable: None,
                 created: vec![],
                 idle: vec![],
             }),
@@ -169,6 +180,28 @@ impl<'a> Session<'a> {
             return Some(ProbeStop::Interrupted);
         }
         self.state().stop.clone()
+    }
+
+    /// Ends the command. The first reason counts.
+    pub(super) fn end(&self, stop: ProbeStop) {
+        self.state().stop.get_or_insert(stop);
+        self.ended.cancel();
+    }
+
+    /// Whether the day's calls end before those of the command.
+    pub(super) fn is_bound_by_day(&self) -> bool {
+        let state = self.state();
+        let left = u64::from(self.budget.calls.saturating_sub(state.calls));
+        state.daily_left.is_some_and(|daily| daily < left)
+    }
+
+    /// Why the account cannot be read. Then nothing is written.
+    pub(super) fn unreadable(&self) -> Option<String> {
+        self.state().unreadable.clone()
+    }
+
+    pub(super) fn set_unreadable(&self, reason: String) {
+        self.state().unreadable = Some(reason);
     }
 
     /// The owner of the keys, if the probe `account` has run.
@@ -230,9 +263,14 @@ impl<'a> Session<'a> {
 
     /// Adds a line to the evidence, with the time since the start.
     pub(super) fn note_evidence(&self, text: &str) {
-        let text = self.client.without_keys(text);
-        let line = format!("+{:.2} s {text}", self.started.elapsed().as_secs_f64());
+        let line = self.line(text);
         self.state().evidence.push(line);
+    }
+
+    /// A line of evidence, with the time since the start.
+    pub(super) fn line(&self, text: &str) -> String {
+        let text = self.client.without_keys(text);
+        format!("+{:.2} s {text}", self.started.elapsed().as_secs_f64())
     }
 
     /// Shows what the command does.
@@ -267,6 +305,35 @@ impl<'a> Session<'a> {
         Ok((self.judged(observed)?, response))
     }
 
+    /// Sends a read at once, without the pace, and adds its evidence to `evidence`. A refused call is not sent again.
+    pub(super) async fn read_at_once(
+        &self,
+        client: &RawClient,
+        request: &RawRequest,
+        evidence: &mut Vec<String>,
+    ) -> ProbeResult<Option<RawResponse>> {
+        if let Some(stop) = self.stop() {
+            return Err(Halt::Stop(stop));
+        }
+        {
+            let mut state = self.state();
+            if state.calls >= self.budget.calls || state.daily_left == Some(0) {
+                return Err(Halt::Budget("no calls are left".to_owned()));
+            }
+            state.count(Instant::now(), false, self.settings);
+        }
+        let (observed, response, line) = tokio::select! {
+            sent = self.sent(client, request) => sent,
+            () = self.ended.cancelled() => return Err(Halt::Probe("the command ends".to_owned())),
+        };
+        evidence.push(line);
+        if observed.refusal() == Some(Refusal::Daily) {
+            self.end(ProbeStop::DailyRefused);
+        }
+        self.judged(observed)?;
+        Ok(response)
+    }
+
     /// Sends a read to another host. HTTP 401 does not end the command.
     pub(super) async fn read_elsewhere(&self, client: &RawClient, request: &RawRequest) -> ProbeResult<Observed> {
         Ok(self.paced(client, request, false).await?.0)
@@ -290,7 +357,8 @@ impl<'a> Session<'a> {
                     return Err(Halt::Budget(reason));
                 }
                 if state.daily_left == Some(0) {
-                    state.stop = Some(ProbeStop::DailyBudget);
+                    drop(state);
+                    self.end(ProbeStop::DailyBudget);
                     continue;
                 }
                 let at = match is_bulk {
@@ -305,7 +373,7 @@ impl<'a> Session<'a> {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(wait_until) => {}
-                () = self.cancelled.cancelled() => {}
+                () = self.ended.cancelled() => {}
             }
         }
     }
@@ -330,8 +398,8 @@ impl<'a> Session<'a> {
             };
             match observed.refusal() {
                 Some(Refusal::Daily) => {
-                    self.state().stop = Some(ProbeStop::DailyBudget);
-                    return Err(Halt::Stop(ProbeStop::DailyBudget));
+                    self.end(ProbeStop::DailyRefused);
+                    return Err(Halt::Stop(ProbeStop::DailyRefused));
                 }
                 Some(Refusal::Window(limit)) if attempts < MAX_ATTEMPTS => {
                     let per = limit.map_or(self.settings.limits.window, |limit| limit.per);
@@ -361,6 +429,13 @@ impl<'a> Session<'a> {
             drop(state);
             self.hooks.progress(&text, calls, fraction);
         }
+        let (observed, response, line) = self.sent(client, request).await;
+        self.state().evidence.push(line);
+        (observed, response)
+    }
+
+    /// Sends one request. Returns its line of evidence, too.
+    async fn sent(&self, client: &RawClient, request: &RawRequest) -> (Observed, Option<RawResponse>, String) {
         let sent = Instant::now();
         let result = client.send(request).await;
         let took = sent.elapsed();
@@ -371,16 +446,15 @@ impl<'a> Session<'a> {
             }
             Err(error) => (Observed::lost(&error, took), None),
         };
-        let line = format!("{}: {} ({:.0?})", label(request), observed.summary(), took);
-        self.note_evidence(&line);
-        (observed, response)
+        let line = self.line(&format!("{}: {} ({:.0?})", label(request), observed.summary(), took));
+        (observed, response, line)
     }
 
     /// The response, unless it ends the command.
     fn judged(&self, observed: Observed) -> ProbeResult<Observed> {
         match is_unauthorized(&observed) {
             true => {
-                self.state().stop = Some(ProbeStop::Unauthorized);
+                self.end(ProbeStop::Unauthorized);
                 Err(Halt::Stop(ProbeStop::Unauthorized))
             }
             false => Ok(observed),
@@ -403,11 +477,11 @@ impl<'a> Session<'a> {
         observed
     }
 
-    /// Waits, unless the command is interrupted.
+    /// Waits, unless the command ends.
     pub(super) async fn sleep(&self, time: Duration) -> ProbeResult<()> {
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),
-            () = self.cancelled.cancelled() => Err(Halt::Stop(ProbeStop::Interrupted)),
+            () = self.ended.cancelled() => Err(Halt::Stop(self.stop().unwrap_or(ProbeStop::Interrupted))),
         }
     }
 
@@ -478,11 +552,11 @@ impl ProbeCaller for BurstCaller<'_, '_> {
         let outcome = outcome(&result, |text| session.client.without_keys(text));
         let stop = match &outcome {
             CallOutcome::Unauthorized => Some(ProbeStop::Unauthorized),
-            CallOutcome::DailyRefused { .. } => Some(ProbeStop::DailyBudget),
+            CallOutcome::DailyRefused { .. } => Some(ProbeStop::DailyRefused),
             _ => None,
         };
-        if stop.is_some() {
-            session.state().stop = stop;
+        if let Some(stop) = stop {
+            session.end(stop);
         }
         CallObservation {
             kind,
@@ -604,6 +678,9 @@ mod tests {
         assert_eq!(of(&options), (60, 90));
         options.burst = true;
         assert_eq!(of(&options), (600, 360));
+        options.max_calls = Some(1_500);
+        assert_eq!(of(&options), (1_500, 360));
+        options.max_calls = None;
         options.burst = false;
         options.write = true;
         assert_eq!(of(&options), (120, 210));

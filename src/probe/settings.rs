@@ -70,6 +70,27 @@ pub(super) fn differs(tenant: &TenantConfig, setting: &ProbedSetting) -> bool {
     current(tenant, setting.path).map(normal) != Some(normal(setting.value.clone()))
 }
 
+/// Why the configuration is invalid with the settings that follow.
+pub(super) fn conflicts(tenant: &TenantConfig, settings: &[&ProbedSetting]) -> Vec<String> {
+    let number = |path: &str, in_force: u32| {
+        let found = settings.iter().find(|setting| setting.path == path);
+        let found = found.and_then(|setting| setting.value.as_integer());
+        found.unwrap_or_else(|| in_force.into())
+    };
+    let calls = number("limits.calls", tenant.limits.calls);
+    let reserve = number("limits.reserve", tenant.limits.reserve);
+    let is_changed = settings
+        .iter()
+        .any(|setting| ["limits.calls", "limits.reserve"].contains(&setting.path));
+    let mut conflicts = vec![];
+    if is_changed && reserve > 0 && reserve >= calls {
+        conflicts.push(format!(
+            "limits.reserve = {reserve} must be less than limits.calls = {calls}: change limits.reserve, too"
+        ));
+    }
+    conflicts
+}
+
 /// The settings as the tables of a configuration file. Valid TOML. Without settings, it has comments only.
 pub(super) fn fragment<'a>(
     name: &str,
@@ -78,9 +99,13 @@ pub(super) fn fragment<'a>(
 ) -> String {
     let mut tables: BTreeMap<&str, Vec<&ProbedSetting>> = BTreeMap::new();
     let mut text = format!(
-        "# Settings of the tenant {name} that follow from leadgate probe. If the configuration file has one of these tables already,\n\
-         # add the lines to it.\n"
+        "# If your configuration file has one of these tables already, add the keys to that table: TOML allows each table once.\n\
+         # Settings of the tenant {name} that follow from leadgate probe.\n"
     );
+    let settings: Vec<_> = settings.collect();
+    for conflict in conflicts(tenant, &settings) {
+        text += &format!("# Invalid together: {conflict}.\n");
+    }
     for setting in settings {
         match setting.path.split_once('.') {
             Some((table, _)) => tables.entry(table).or_default().push(setting),
@@ -144,6 +169,18 @@ mod tests {
         assert!(fragment.contains("calls = 72 # in force: 25"), "{fragment}");
         assert!(fragment.contains("window = \"5s\"\n"), "{fragment}");
         assert!(fragment.contains("# In [tenants.acme]: base_url"), "{fragment}");
+    }
+
+    #[test]
+    fn a_reserve_that_is_not_less_than_the_calls_is_mentioned() {
+        let reserve = "[tenants.acme.limits]\nreserve = 12\n";
+        let config = config(&format!("{FILE}{reserve}"));
+        let tenant = &config.tenants["acme"];
+        for (calls, is_invalid) in [(12, true), (13, false)] {
+            let settings = [setting("limits.calls", calls)];
+            let text = fragment("acme", tenant, settings.iter());
+            assert_eq!(text.contains("limits.reserve = 12 must be less"), is_invalid, "{text}");
+        }
     }
 
     #[test]

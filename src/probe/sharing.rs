@@ -16,6 +16,7 @@ pub(super) const PROBE: Probe = Probe {
     id: "sharing",
     question: "Is sharing enabled for the account and the keys?",
     calls: 2,
+    max_calls: 2,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::domain::characters::{self, TextForm};
+
 /// Maximum length of a shown text, in characters.
 const MAX_CHARACTERS: usize = 200;
 
@@ -30,11 +32,22 @@ pub(super) fn without_data(text: &str) -> String {
     let text = REPLACED.iter().fold(text.to_owned(), |text, (pattern, by)| {
         pattern.replace_all(&text, *by).into_owned()
     });
-    let text = text.trim();
+    // Characters that control a terminal, or hide a part of a text.
+    let text = characters::visible(text.trim(), TextForm::Line);
     match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}...", text[..end].trim_end()),
-        None => text.to_owned(),
+        None => text.into_owned(),
     }
+}
+
+/// The number in an error such as "Number of leads can not be more than 25". `words` is in lower case.
+pub(super) fn named_maximum(words: &str) -> Option<usize> {
+    let rest = ["more than ", "exceed ", "maximum of ", "max "]
+        .iter()
+        .find_map(|before| words.split_once(before))?
+        .1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -68,10 +81,18 @@ mod tests {
                 "use https://api-in21.leadsquared.com/v2/",
                 "use https://api-in21.leadsquared.com/v2/",
             ),
+            (
+                "a \u{1b}]0;title\u{7} \u{9b}31m \u{202e}b",
+                "a \u{fffd}]0;title\u{fffd} \u{fffd}31m \u{fffd}b",
+            ),
             ("", ""),
         ] {
             assert_eq!(without_data(text), shown);
         }
+        assert_eq!(named_maximum("number of leads can not be more than 25"), Some(25));
+        assert_eq!(named_maximum("rows exceed 10 leads"), Some(10));
+        assert_eq!(named_maximum("maximum of 0"), None);
+        assert_eq!(named_maximum("too many"), None);
         assert_eq!(without_data(&"é".repeat(500)).chars().count(), MAX_CHARACTERS + 3);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::finding::Finding;
-use super::lead::{by_id, probe_lead};
+use super::lead::{MAX_LEAD_CALLS, by_id, probe_lead};
 use super::observed::Observed;
 use super::request::{attributes, post};
 use super::session::{ProbeResult, Session};
@@ -29,6 +29,7 @@ pub(super) const PROBE: Probe = Probe {
     question: "What clears an attribute, and what is stored for other values?",
     // Without the create of the lead.
     calls: 7,
+    max_calls: 7 + MAX_LEAD_CALLS,
     needs: ProbeNeeds::WRITE,
     run: ProbeRun::Own(|session| Box::pin(run(session))),
 };
@@ -146,9 +147,22 @@ fn long_text(result: &ValueResult) -> Json {
     }
 }
 
+/// What is stored, in words.
+fn words(stored: &Json) -> String {
+    match (stored, &stored["refused"], &stored["stored_characters"]) {
+        (_, Json::Number(status), _) => format!("refused with HTTP {status}"),
+        (_, _, Json::Number(count)) => format!("{count} characters are stored"),
+        (Json::String(text), ..) if text == "unknown" => text.clone(),
+        (Json::String(text), ..) => format!("the text {text} is stored"),
+        (Json::Null, ..) => "nothing is stored".to_owned(),
+        (value, ..) => format!("{value} is stored"),
+    }
+}
+
 fn decide(results: &ValueResults) -> Finding {
     let (null, empty) = (Clearing::of(&results.null), Clearing::of(&results.empty));
     let clears = match (empty, null) {
+        (Clearing::Unknown, _) | (_, Clearing::Unknown) => None,
         (Clearing::Clears, Clearing::Clears) => Some("both"),
         (Clearing::Clears, _) => Some(clear_with(ClearWith::EmptyText)),
         (_, Clearing::Clears) => Some(clear_with(ClearWith::Null)),
@@ -167,9 +181,9 @@ fn decide(results: &ValueResults) -> Finding {
         "empty text: {}; null: {}; number: {}; boolean: {}; {LONG_LENGTH} characters: {}",
         results.empty.response.summary(),
         results.null.response.summary(),
-        value["number"],
-        value["boolean"],
-        value["long_text"],
+        words(&value["number"]),
+        words(&value["boolean"]),
+        words(&value["long_text"]),
     );
     let Some(clears) = clears else {
         let is_known = results.is_prepared && empty != Clearing::Unknown && null != Clearing::Unknown;
@@ -246,6 +260,14 @@ mod tests {
         let mut results = results(written(""), written(""));
         let value = decide(&results).value;
         assert_eq!((&value["number"], &value["boolean"]), (&json!("7"), &json!("1")));
+        let texts = [
+            json!("7"),
+            json!({"refused": 400}),
+            json!({"stored_characters": 256}),
+            Json::Null,
+        ];
+        let texts = texts.map(|value| words(&value));
+        assert!(!texts.iter().any(|text| text.contains(['{', '"'])), "{texts:?}");
         assert_eq!(value["long_text"], json!({"stored_characters": 256}));
         results.number = refused();
         results.long = refused();
@@ -261,6 +283,17 @@ mod tests {
             let lost = ValueResult { response, stored: None };
             let finding = decide(&results(lost.clone(), lost));
             assert_eq!((finding.state, finding.settings), (ProbeState::Undecided, vec![]));
+        }
+        // The response to one of the two writes was lost.
+        for stored in [Some(Json::Null), Some(json!(BEFORE)), None] {
+            let lost = || ValueResult {
+                response: Observed::nothing(),
+                stored: stored.clone(),
+            };
+            for (empty, null) in [(unset(), lost()), (lost(), unset())] {
+                let finding = decide(&results(empty, null));
+                assert_eq!((finding.state, finding.settings), (ProbeState::Undecided, vec![]));
+            }
         }
         let both_refused = decide(&results(refused(), refused()));
         assert_eq!(both_refused.state, ProbeState::Undecided);

@@ -202,7 +202,7 @@ labels! {
         limit: &'static str = "the setting: `server.max_connections`, `server.max_connections_per_address`, `server.max_handshakes`",
     }
     SteeringLabels {
-        action: &'static str = "`get_log`, `log`, `get_sampling`, `sampling`, `pause`, `resume`, `drain`, `backup`; `unknown`: without the \
+        action: &'static str = "`get_log`, `log`, `get_sampling`, `sampling`, `get_pause`, `pause`, `resume`, `drain`, `backup`; `unknown`: without the \
                                 token, or for no such request",
         result: &'static str = "`OK`, or the code of the error, see [Steering](operations.md#steering)",
     }

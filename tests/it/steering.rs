@@ -79,11 +79,12 @@ fn slow(options: &mut Options, millis: u64) {
 
 // The token and the requests.
 
-const REQUESTS: [(&str, &str); 8] = [
+const REQUESTS: [(&str, &str); 9] = [
     ("GET", "log"),
     ("PUT", "log"),
     ("GET", "sampling"),
     ("PUT", "sampling"),
+    ("GET", "tenants/acme/pause"),
     ("POST", "tenants/acme/pause"),
     ("POST", "tenants/acme/resume"),
     ("POST", "drain"),
@@ -124,7 +125,7 @@ async fn requests_without_the_token_change_nothing_and_are_counted() {
     let id = world.simulator.insert_lead(&[("FirstName", "Ann")]);
     world.get(by_id(&id)).await.unwrap();
     world
-        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 25")
+        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 28")
         .await;
     assert_eq!(world.page("/ready").await.0, 200);
 }
@@ -359,6 +360,41 @@ async fn a_second_pause_without_a_reason_keeps_the_first_one() {
     }
     let (_, page) = world.page("/ready").await;
     assert!(page.contains("maintenance window"), "{page}");
+}
+
+#[tokio::test]
+async fn a_program_neither_replaces_nor_ends_the_pause_of_an_operator() {
+    let world = World::with(Options::default(), SETTING).await;
+    let (own, other) = (
+        "{\"reason\": \"own\", \"only_new\": true}",
+        "{\"reason\": \"maintenance\"}",
+    );
+    let get = async || steer(world.admin, "GET", "tenants/acme/pause", "").await;
+    assert_eq!(get().await, (200, json!({"tenant": "acme", "paused": false})));
+    let (status, first) = steer(world.admin, "POST", "tenants/acme/pause", other).await;
+    assert_eq!(status, 200, "{first}");
+    let (status, json) = steer(world.admin, "POST", "tenants/acme/pause", own).await;
+    assert_eq!((status, code(&json)), (409, "TENANT_PAUSED"), "{json}");
+    assert_eq!(get().await, (200, first));
+    let only_own = "{\"only_reason\": \"own\"}";
+    let (status, json) = steer(world.admin, "POST", "tenants/acme/resume", only_own).await;
+    assert_eq!((status, code(&json)), (409, "TENANT_PAUSED"), "{json}");
+    assert_eq!(get().await.1["paused"], true);
+    resume(world.admin).await;
+    // A resumed account needs no reason, so that a request may be repeated.
+    for body in [own, only_own] {
+        let path = if body == own {
+            "tenants/acme/pause"
+        } else {
+            "tenants/acme/resume"
+        };
+        let (status, json) = steer(world.admin, "POST", path, body).await;
+        assert_eq!(status, 200, "{json}");
+    }
+    let (status, json) = steer(world.admin, "POST", "tenants/acme/resume", only_own).await;
+    assert_eq!(status, 200, "{json}");
+    let (status, json) = steer(world.admin, "GET", "tenants/nobody/pause", "").await;
+    assert_eq!((status, code(&json)), (404, "TENANT_NOT_FOUND"));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The report of a probe as a table for a terminal. Long cells have several lines.
+//! The report of a probe for a terminal: a table whose long cells have several lines, or a block for each probe if it is narrow.
 
 use leadgate::config::TenantConfig;
 use leadgate::probe::{ProbeReport, ProbeState, ReportRow};
@@ -13,21 +13,44 @@ const COLUMNS: [&str; 7] = [
     "SETTING",
     "DIFFERS",
 ];
-/// The widths of the columns with short texts. 0: the column has a part of the rest.
-const FIXED: [usize; 7] = [16, 0, 0, 0, 10, 0, 7];
+/// The minimum widths of the columns. No name of a setting is longer than its column.
+const MINIMUM: [usize; 7] = [16, 12, 12, 12, 10, 28, 7];
 /// The parts of the rest of the width, in hundredths.
-const PARTS: [usize; 7] = [0, 20, 28, 27, 0, 25, 0];
+const PARTS: [usize; 7] = [0, 24, 33, 33, 0, 10, 0];
 /// The space between two columns.
 const GAP: &str = "  ";
-/// The range of the width of the table.
-const WIDTHS: std::ops::RangeInclusive<usize> = 100..=220;
+/// The range of the width of the table. A narrower terminal gets blocks.
+const WIDTHS: std::ops::RangeInclusive<usize> = 120..=220;
+/// The space before the text of a block, with the name of the column.
+const BLOCK_INDENT: usize = 15;
+/// Minimum width of a block.
+const MIN_BLOCK: usize = 45;
 
 /// Returns the table, with a line break after each line.
 pub(super) fn table(report: &ProbeReport, config: &TenantConfig, width: usize) -> String {
-    let widths = widths(width.clamp(*WIDTHS.start(), *WIDTHS.end()));
+    if width < *WIDTHS.start() {
+        return blocks(report, config, width.max(MIN_BLOCK));
+    }
+    let widths = widths(width.min(*WIDTHS.end()));
     let mut text = lines(&COLUMNS.map(str::to_owned), &widths);
     for row in &report.rows {
         text += &lines(&cells(row, config), &widths);
+    }
+    text
+}
+
+/// Returns a block for each probe: a line with its name, and one for each further column, unless it is empty.
+fn blocks(report: &ProbeReport, config: &TenantConfig, width: usize) -> String {
+    let mut text = String::new();
+    for row in &report.rows {
+        let [id, cells @ ..] = cells(row, config);
+        text += &format!("{id}\n");
+        for (name, cell) in COLUMNS.iter().skip(1).zip(cells) {
+            for (at, line) in wrap(&cell, width - BLOCK_INDENT).iter().enumerate() {
+                let name = if at == 0 { *name } else { "" };
+                text += &format!("  {name:<12} {line}\n");
+            }
+        }
     }
     text
 }
@@ -55,13 +78,11 @@ fn cells(row: &ReportRow, config: &TenantConfig) -> [String; 7] {
 }
 
 fn widths(width: usize) -> [usize; 7] {
-    let fixed: usize = FIXED.iter().sum();
-    let rest = width - fixed - GAP.len() * (COLUMNS.len() - 1);
-    let mut widths = FIXED;
+    let minimum: usize = MINIMUM.iter().sum();
+    let rest = width - minimum - GAP.len() * (COLUMNS.len() - 1);
+    let mut widths = MINIMUM;
     for (width, part) in widths.iter_mut().zip(PARTS) {
-        if part > 0 {
-            *width = rest * part / 100;
-        }
+        *width += rest * part / 100;
     }
     widths
 }
@@ -114,11 +135,56 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use leadgate::config::Config;
+    use leadgate::probe::{Finding, ProbedSetting};
+
     use super::*;
+
+    /// The settings that probes decide.
+    const PATHS: [&str; 4] = [
+        "writes.own_values_may_clash",
+        "writes.captured_lead_id",
+        "batching.max_updates",
+        "limits.bulk_pays_calls",
+    ];
+
+    #[test]
+    fn no_width_splits_the_name_of_a_setting() {
+        let text = "[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"s\"\n";
+        let config = Config::read("", text, std::iter::empty()).unwrap();
+        let settings = PATHS.map(|path| ProbedSetting {
+            path,
+            value: true.into(),
+        });
+        let report = ProbeReport {
+            rows: vec![ReportRow {
+                id: "values",
+                question: "What clears an attribute?",
+                finding: Finding {
+                    state: ProbeState::Decided,
+                    observation: "word ".repeat(40),
+                    answer: "an answer".to_owned(),
+                    value: serde_json::json!({}),
+                    confidence: 0.9,
+                    settings: settings.to_vec(),
+                    evidence: vec![],
+                },
+            }],
+            ..ProbeReport::default()
+        };
+        for width in [20, 60, 80, 119, 120, 160, 300] {
+            let text = table(&report, &config.tenants["acme"], width);
+            for path in PATHS {
+                assert!(text.contains(path), "{width}: {text}");
+            }
+            let longest = text.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(width.max(MIN_BLOCK)), "{width}: {text}");
+        }
+    }
 
     #[test]
     fn cells_are_wrapped_within_their_widths() {
-        for width in [100, 160, 220] {
+        for width in [120, 160, 220] {
             let widths = widths(width);
             let long = "word ".repeat(30) + &"x".repeat(90);
             let cells = COLUMNS.map(|_| long.clone());

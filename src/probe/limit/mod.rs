@@ -17,7 +17,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::call::ProbeCaller;
+use super::call::{CallKind, ProbeCaller};
 
 pub use model::WindowKind;
 pub use session::Stop;
@@ -92,23 +92,36 @@ pub async fn measure(caller: &impl ProbeCaller, plan: &LimitPlan) -> LimitFindin
     let of_limit = lines(0);
     let mut findings = LimitFindings::skipped("not wanted");
     (findings.calls, findings.stopped) = (session.sent, stopped);
+    findings.is_out_of_calls = session.is_out_of_calls;
+    findings.is_settled = measured
+        .as_ref()
+        .is_some_and(|measured| window::is_settled(&session, measured));
     (findings.limit, findings.refusals_count) = window::findings(measured.as_ref(), &session, of_limit, stopped);
     if !plan.limit {
         let skipped = LimitFindings::skipped("not wanted");
         (findings.limit, findings.refusals_count) = (skipped.limit, skipped.refusals_count);
     }
-    let limit = known(measured.as_ref());
+    let limit = known(&session, measured.as_ref());
+    let of_reads = session.summary(CallKind::Read);
+    findings.limit.observation.clone_from(&of_reads);
+    findings.refusals_count.observation = of_reads;
     if plan.bulk_bucket {
         findings.bulk_bucket = match limit {
-            Some(limit) if start(1).is_some() => bulk.finding(limit, lines(1), stopped),
+            Some(limit) if start(1).is_some() => {
+                let named = session.named(CallKind::Bulk).map(|named| named.calls);
+                bulk.finding(limit, lines(1), stopped, named)
+            }
             _ => unmeasured(stopped),
         };
+        findings.bulk_bucket.observation = session.summary(CallKind::Bulk);
     }
     if plan.failures_charged {
         findings.failures_charged = match limit {
             Some(limit) if start(2).is_some() => failures.finding(limit, lines(2), stopped),
             _ => unmeasured(stopped),
         };
+        let summaries = [CallKind::UnknownPath, CallKind::BadJson].map(|kind| session.summary(kind));
+        findings.failures_charged.observation = summaries.join("; ");
     }
     findings
 }
@@ -127,7 +140,7 @@ async fn run<C: ProbeCaller>(
         Ok(()) | Err(Stop::Calls) => {}
         Err(stop) => return Err(stop),
     }
-    let Some(limit) = known(measured.as_ref()).copied() else {
+    let Some(limit) = known(session, measured.as_ref()).copied() else {
         return Ok(());
     };
     let plan = session.plan;
@@ -143,8 +156,9 @@ async fn run<C: ProbeCaller>(
 }
 
 /// The limit, if it is known well enough for the other questions.
-fn known(measured: Option<&Measured>) -> Option<&Hypothesis> {
-    measured?.best().filter(|best| best.probability >= KNOWN)
+fn known<'m, C: ProbeCaller>(session: &Session<'_, C>, measured: Option<&'m Measured>) -> Option<&'m Hypothesis> {
+    let measured = measured.filter(|measured| window::doubt(session, measured).is_none())?;
+    measured.best().filter(|best| best.probability >= KNOWN)
 }
 
 fn unmeasured<T>(stopped: Option<Stop>) -> Finding<T> {
@@ -169,10 +183,14 @@ pub struct LimitFindings {
     pub calls: u32,
     /// Why the measurement ended early.
     pub stopped: Option<Stop>,
+    /// Whether the allowed calls did not suffice for all questions.
+    pub is_out_of_calls: bool,
+    /// Whether number of calls and length of the window are known, although `limit` may be undecided because of the kind of the window.
+    pub is_settled: bool,
 }
 
 impl LimitFindings {
-    fn skipped(reason: &str) -> Self {
+    pub(super) fn skipped(reason: &str) -> Self {
         Self {
             limit: Finding::without_value(FindingState::Skipped, reason),
             refusals_count: Finding::without_value(FindingState::Skipped, reason),
@@ -180,6 +198,8 @@ impl LimitFindings {
             failures_charged: Finding::without_value(FindingState::Skipped, reason),
             calls: 0,
             stopped: None,
+            is_out_of_calls: false,
+            is_settled: false,
         }
     }
 }
@@ -239,6 +259,8 @@ pub struct Finding<T> {
     pub confidence: f64,
     /// The other values that cannot be excluded, with their probabilities, the most probable first.
     pub alternatives: Vec<(T, f64)>,
+    /// What was observed, in a sentence.
+    pub observation: String,
     /// What was observed, with times relative to the start of the measurement.
     pub evidence: Vec<String>,
     /// Why the question is not decided.
@@ -254,6 +276,7 @@ impl<T> Finding<T> {
             value: None,
             confidence: 0.0,
             alternatives: Vec::new(),
+            observation: String::new(),
             evidence: Vec::new(),
             reason: Some(reason.into()),
             more_calls: None,

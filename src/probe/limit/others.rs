@@ -239,7 +239,14 @@ impl Bulk {
         is_counted && self.pays_calls.abs() >= ENOUGH
     }
 
-    pub(super) fn finding(&self, limit: &Hypothesis, evidence: Vec<String>, stop: Option<Stop>) -> Finding<BulkBucket> {
+    /// `named`: the number in the text of the refusals of bulk calls.
+    pub(super) fn finding(
+        &self,
+        limit: &Hypothesis,
+        evidence: Vec<String>,
+        stop: Option<Stop>,
+        named: Option<u32>,
+    ) -> Finding<BulkBucket> {
         let pays_calls = self.pays_calls > 0.0;
         let Some((bulk, trials, own)) = self.count() else {
             let reason = "no trial has reached the limit of bulk calls".to_owned();
@@ -249,9 +256,13 @@ impl Bulk {
                 ..Finding::without_value(FindingState::Undecided, reason)
             };
         };
-        let decided = self.is_decided();
+        // The refusals name the limit of bulk calls or that of all calls.
+        let differs = |named: &u32| ![bulk, limit.rule.calls].contains(named);
+        let other = named.filter(differs).filter(|_| self.is_decided());
+        let decided = self.is_decided() && other.is_none();
         let reason = match (own, trials) {
             _ if decided => None,
+            _ if other.is_some() => other.map(|other| format!("the refusals name {other} bulk calls")),
             (false, _) => Some(format!(
                 "bulk calls are refused together with reads, so their own limit may be higher than {bulk}"
             )),
@@ -291,6 +302,7 @@ impl Bulk {
             value: Some(value),
             confidence: probability(self.pays_calls.abs()) * if decided { 1.0 } else { agree },
             alternatives,
+            observation: String::new(),
             evidence,
             reason,
             more_calls: (!decided).then_some(2 * (limit.rule.calls + bulk) + 8),
@@ -320,6 +332,7 @@ impl Failures {
                 value: Some(value),
                 confidence,
                 alternatives: Vec::new(),
+                observation: String::new(),
                 evidence,
                 reason: None,
                 more_calls: None,
@@ -345,6 +358,7 @@ impl Failures {
             value: (self.trials > 0).then_some(value),
             confidence,
             alternatives,
+            observation: String::new(),
             evidence,
             reason: Some(stop.map_or("foreign calls fill the window".to_owned(), |stop| stop.to_string())),
             more_calls: Some(2 * (limit.rule.calls + 5)),

@@ -72,6 +72,8 @@ pub(super) struct Session<'a, C> {
     /// The number of calls that were sent.
     pub(super) sent: u32,
     failed: u32,
+    /// Whether the allowed calls did not suffice.
+    pub(super) is_out_of_calls: bool,
     /// The different refusals of reads and of bulk calls, each with its number.
     refusals: Vec<(CallKind, Refusal, u32)>,
     /// One line for each wave, or for several single calls with the same outcome.
@@ -123,6 +125,7 @@ impl<'a, C: ProbeCaller> Session<'a, C> {
             last: 0.0,
             sent: 0,
             failed: 0,
+            is_out_of_calls: false,
             refusals: Vec::new(),
             lines: Vec::new(),
         }
@@ -173,7 +176,7 @@ impl<'a, C: ProbeCaller> Session<'a, C> {
     /// Returns the reason for which no further call may be sent. If all calls were sent, their outcomes are recorded.
     pub(super) async fn wave(&mut self, kind: CallKind, size: u32) -> Result<Counts, Stop> {
         if size > self.calls_left() {
-            return Err(Stop::Calls);
+            return Err(self.out_of_calls());
         }
         if self.now() >= self.plan.max_duration.as_secs_f64() {
             return Err(Stop::Time);
@@ -200,6 +203,12 @@ impl<'a, C: ProbeCaller> Session<'a, C> {
             size = (size * 2).min(32);
         }
         Ok(all)
+    }
+
+    /// Records that the allowed calls do not suffice.
+    pub(super) fn out_of_calls(&mut self) -> Stop {
+        self.is_out_of_calls = true;
+        Stop::Calls
     }
 
     fn record(&mut self, kind: CallKind, observed: Vec<CallObservation>) -> (Wave, Counts, Option<Stop>) {
@@ -274,6 +283,33 @@ impl<'a, C: ProbeCaller> Session<'a, C> {
             calls: limit.calls,
             per: limit.per.as_secs_f64(),
         })
+    }
+
+    /// All limits in the texts of refused reads.
+    pub(super) fn all_named(&self) -> impl Iterator<Item = Named> {
+        let reads = self.refusals.iter().filter(|refusal| refusal.0 == CallKind::Read);
+        reads.filter_map(|(_, (_, text), _)| {
+            let limit = named_limit(text)?;
+            Some(Named {
+                calls: limit.calls,
+                per: limit.per.as_secs_f64(),
+            })
+        })
+    }
+
+    /// What happened to the calls of a kind, in a sentence.
+    pub(super) fn summary(&self, kind: CallKind) -> String {
+        let (mut calls, mut counts) = (0, Counts::default());
+        for line in self.lines.iter().filter(|line| line.kind == kind) {
+            calls += line.calls;
+            counts.add(line.counts);
+        }
+        let name = kind.name();
+        let refused = match self.most_frequent(kind) {
+            Some((_, (status, text), _)) => format!("{} were refused with HTTP {status}: {text}", counts.refused),
+            None => "none was refused".to_owned(),
+        };
+        format!("{} of {calls} {name} were accepted, and {refused}", counts.accepted)
     }
 
     /// The most frequent HTTP status of refused reads.

@@ -13,6 +13,9 @@
 //!
 //! The silence has a random length, so that the boundaries of fixed windows are elsewhere in each round. The rounds end when one
 //! hypothesis remains, also after a thorough comparison with the ones that are close to it.
+//!
+//! Foreign calls at regular intervals look like a lower limit. So the number must be that in the text of the refusals. Without such a
+//! text, the window is filled a few times more, and must accept the same number each time.
 
 use super::inference::{Hypothesis, Named, check, plausible_length, search};
 use super::model::{Rule, WindowKind};
@@ -52,11 +55,28 @@ const FEW_FOREIGN: f64 = 0.1;
 /// Values with a smaller probability are excluded.
 const EXCLUDED: f64 = 0.005;
 
+/// How often the window is filled to confirm a number that no text names.
+const CONFIRMATIONS: u32 = 3;
+/// Number of single calls while the window is full, for the same purpose.
+const SINGLE_CALLS: u32 = 8;
+/// Maximum confidence in a number that no text names.
+const MAX_UNNAMED: f64 = 0.9;
+/// Number of rounds after which a number that differs from the text is not measured further.
+const MAX_DOUBTED_ROUNDS: u32 = 4;
+/// Difference of the length of the window from that in a text: in seconds, since the text has whole seconds, and as a part of it.
+const MAX_NAMED_DIFFERENCE: (f64, f64) = (1.0, 0.05);
+/// With more foreign calls in a window, at least this many and this part of the limit, the kind of the window is not sure.
+const MANY_FOREIGN: (f64, f64) = (3.0, 0.25);
+/// Maximum difference of a length from the named one, as a part of it, in addition to its own uncertainty.
+const SAME_LENGTH: f64 = 0.02;
+
 /// What is known about the limit.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
     pub(super) hypotheses: Vec<Hypothesis>,
     pub(super) decided: bool,
+    /// The numbers of calls that the confirmation of the best hypothesis accepted.
+    confirmed: Vec<u32>,
     rounds: u32,
     calls_of_rounds: u32,
 }
@@ -96,6 +116,7 @@ pub(super) async fn measure<C: ProbeCaller>(
     let mut result = Measured {
         hypotheses: explain(session, false).await,
         decided: false,
+        confirmed: vec![],
         rounds: 0,
         calls_of_rounds: 0,
     };
@@ -107,7 +128,7 @@ pub(super) async fn measure<C: ProbeCaller>(
         };
         let kept = calls_of_others(session.plan, target.rule.calls);
         if session.calls_left() < kept + 2 * target.rule.calls {
-            return Err(Stop::Calls);
+            return Err(session.out_of_calls());
         }
         let before = session.sent;
         let round = round(session, &target, &mut random).await;
@@ -119,11 +140,135 @@ pub(super) async fn measure<C: ProbeCaller>(
             .best()
             .is_some_and(|best| best.foreign * best.rule.per > FEW_FOREIGN);
         let rounds = MIN_ROUNDS + u32::from(is_disturbed);
-        result.decided = result.rounds >= rounds && is_decided(&result.hypotheses, named);
         *measured = Some(result.clone());
         round?;
+        if result.rounds < rounds || !is_decided(&result.hypotheses, named) {
+            continue;
+        }
+        if let Some(best) = result.best().copied().filter(|_| named.is_none()) {
+            let confirmed = confirm(session, &best, &mut random, &mut result.confirmed).await;
+            *measured = Some(result.clone());
+            confirmed?;
+        }
+        let doubt = doubt(session, &result);
+        if doubt.is_some() && named.is_some() && result.rounds < MAX_DOUBTED_ROUNDS {
+            continue;
+        }
+        result.decided = doubt.is_none() && kind_doubt(&result).is_none();
+        *measured = Some(result);
+        return Ok(());
     }
     Ok(())
+}
+
+/// Fills the window a few times, after silences of different lengths. Without foreign calls, each fill accepts the same number, and no
+/// call is accepted while the window is full.
+async fn confirm<C: ProbeCaller>(
+    session: &mut Session<'_, C>,
+    limit: &Hypothesis,
+    random: &mut Random,
+    confirmed: &mut Vec<u32>,
+) -> Result<(), Stop> {
+    session.progress("confirming the limit");
+    let Rule { kind, calls, per } = limit.rule;
+    let mut start = session.now();
+    for _ in 0..CONFIRMATIONS {
+        session
+            .silence(per * random.between(1.05, 2.0) * (1.0 + limit.spread))
+            .await?;
+        start = session.now();
+        confirmed.push(session.wave(CallKind::Read, calls + 2).await?.accepted);
+    }
+    // The calls of the other kinds come back before the end of a window, or refused calls count.
+    if matches!(kind, WindowKind::Sliding | WindowKind::FirstRequest) {
+        let last = per * (0.9 - 2.0 * limit.spread);
+        for call in 0..SINGLE_CALLS {
+            let part = (f64::from(call) + random.uniform()) / f64::from(SINGLE_CALLS);
+            session.wait_until(start + last * part).await?;
+            if session.wave(CallKind::Read, 1).await?.accepted > 0 {
+                confirmed.push(calls + 1);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why the number of calls, or the length of the window, may be another one than that of the best hypothesis.
+pub(super) fn doubt<C: ProbeCaller>(session: &Session<'_, C>, measured: &Measured) -> Option<String> {
+    let best = measured.best()?;
+    let Rule { kind, calls, per } = best.rule;
+    let (seconds, part) = MAX_NAMED_DIFFERENCE;
+    let differs = |named: &Named| named.calls != calls || (named.per - per).abs() >= seconds.max(part * named.per);
+    if let Some(named) = session.all_named().find(differs) {
+        let why = match session.largest_fill() > named.calls {
+            true => "more calls than that were accepted",
+            false => "this is compatible with other calls of the account, so repeat it in a quieter hour",
+        };
+        return Some(format!(
+            "the refusals name {} calls in {} s, and the accepted calls look like {calls} in {} s: {why}",
+            named.calls,
+            named.per,
+            significant(per)
+        ));
+    }
+    // A token comes back, or a fixed window ends, during a fill.
+    let more = match kind {
+        WindowKind::TokenBucket => 1 + calls / 10,
+        WindowKind::Fixed => 2,
+        _ => 0,
+    };
+    let is_same = |count: &u32| (calls..=calls + more).contains(count);
+    match measured.confirmed.iter().all(is_same) {
+        true => None,
+        false => {
+            let counts: Vec<_> = measured.confirmed.iter().map(u32::to_string).collect();
+            Some(format!(
+                "full windows accepted {} calls instead of {calls}: other calls use the account",
+                counts.join(", ")
+            ))
+        }
+    }
+}
+
+/// Why the kind of the window may be another one than that of the best hypothesis.
+fn kind_doubt(measured: &Measured) -> Option<String> {
+    let best = measured.best()?;
+    let foreign = best.foreign * best.rule.per;
+    let (many, part) = MANY_FOREIGN;
+    (foreign > many.max(part * f64::from(best.rule.calls))).then(|| {
+        format!("other calls use about {foreign:.0} calls of each window, so the kind of the window is not sure")
+    })
+}
+
+/// Whether the number of calls and the length of the window are known, although the kind of the window may be open: the likely
+/// hypotheses have the number that the refusals name, and a length that cannot be distinguished from the named one.
+pub(super) fn is_settled<C: ProbeCaller>(session: &Session<'_, C>, measured: &Measured) -> bool {
+    let named = session.named(CallKind::Read);
+    let (Some(named), None) = (named, doubt(session, measured)) else {
+        return false;
+    };
+    let fits = |other: &&Hypothesis| {
+        let is_near = (named.per / other.rule.per).ln().abs() <= 2.0 * other.spread + SAME_LENGTH;
+        other.rule.calls == named.calls && is_near
+    };
+    let probability: f64 = measured
+        .hypotheses
+        .iter()
+        .filter(fits)
+        .map(|other| other.probability)
+        .sum();
+    let has_length = |best: &Hypothesis| {
+        let plausible = plausible_length(best.rule.per, best.spread, Some(named));
+        best.spread <= MAX_BEST_SPREAD && plausible == Some(named.per)
+    };
+    measured.best().is_some_and(has_length) && probability >= DECIDED
+}
+
+/// A length in seconds with three digits.
+fn significant(seconds: f64) -> f64 {
+    let digits = 10_f64.powf(2.0 - seconds.abs().max(1e-3).log10().floor());
+    (seconds * digits).round() / digits
 }
 
 /// Fills the window and waits for its recovery, twice.
@@ -275,19 +420,20 @@ pub(super) fn findings<C: ProbeCaller>(
     let Some((measured, best)) = measured.and_then(|measured| Some((measured, measured.best()?))) else {
         let reason = match stop {
             Some(stop) => stop.to_string(),
+            None if session.reads.is_empty() => "no call was sent".to_owned(),
             None => format!(
                 "no call was refused: the limit is higher than {} calls",
                 session.largest_fill()
             ),
         };
         let state = if session.reads.is_empty() {
-            FindingState::Failed
+            FindingState::Skipped
         } else {
             FindingState::Undecided
         };
         let limit = Finding {
             evidence: evidence.clone(),
-            more_calls: (stop.is_none()).then_some(2 * MAX_FILL),
+            more_calls: (stop.is_none() && !session.reads.is_empty()).then_some(2 * MAX_FILL),
             ..Finding::without_value(state, reason.clone())
         };
         let refusals_count = Finding {
@@ -301,7 +447,7 @@ pub(super) fn findings<C: ProbeCaller>(
         let Rule { kind, calls, per } = hypothesis.rule;
         WindowLimit {
             calls,
-            window_seconds: plausible_length(per, hypothesis.spread, named).unwrap_or((per * 1e3).round() / 1e3),
+            window_seconds: plausible_length(per, hypothesis.spread, named).unwrap_or_else(|| significant(per)),
             kind,
             refusal_status: session.refusal_status().unwrap_or_default(),
         }
@@ -323,26 +469,51 @@ pub(super) fn findings<C: ProbeCaller>(
             FindingState::Undecided
         }
     };
+    let number_doubt = doubt(session, measured);
     let reason = || {
-        stop.map_or("several limits explain the observations".to_owned(), |stop| {
-            stop.to_string()
+        let doubt = number_doubt.clone().or_else(|| kind_doubt(measured));
+        doubt.unwrap_or_else(|| {
+            stop.map_or("several limits explain the observations".to_owned(), |stop| {
+                stop.to_string()
+            })
         })
     };
+    let max_confidence = if named.is_some() { 1.0 } else { MAX_UNNAMED };
+    let mut alternatives: Vec<_> = others.map(|other| (value(other), other.probability)).collect();
+    // The limit in the text, if other calls explain the difference.
+    if let Some(named) = named.filter(|named| number_doubt.is_some() && session.largest_fill() <= named.calls) {
+        let known = measured
+            .hypotheses
+            .iter()
+            .filter(|other| other.rule.calls == named.calls);
+        let probability = known.map(|other| other.probability).sum();
+        alternatives.retain(|(other, _)| other.calls != named.calls);
+        let limit = WindowLimit {
+            calls: named.calls,
+            window_seconds: named.per,
+            ..value(best)
+        };
+        alternatives.insert(0, (limit, probability));
+    }
     let more_calls = measured.more_calls(named);
     let limit = Finding {
         state: state(measured.decided),
         value: Some(value(best)),
-        confidence: best.probability,
-        alternatives: others.map(|other| (value(other), other.probability)).collect(),
+        confidence: best.probability.min(max_confidence),
+        alternatives,
+        observation: String::new(),
         evidence: evidence.clone(),
         reason: (!measured.decided).then(reason),
-        more_calls: (!measured.decided).then_some(more_calls),
+        // More calls do not explain a contradiction.
+        more_calls: (!measured.decided && number_doubt.is_none()).then_some(more_calls),
     };
     let counting = measured.hypotheses.iter();
     let counting = counting.filter(|hypothesis| hypothesis.rule.kind == WindowKind::SlidingCountingRefusals);
     let counting: f64 = counting.map(|hypothesis| hypothesis.probability).sum();
     let confidence = counting.max(1.0 - counting);
-    let decided = measured.decided || measured.rounds >= MIN_ROUNDS && confidence >= DECIDED;
+    let is_sure = measured.rounds >= MIN_ROUNDS && confidence >= DECIDED;
+    let is_doubted = number_doubt.is_some() || kind_doubt(measured).is_some();
+    let decided = measured.decided || is_sure && !is_doubted;
     let refusals_count = Finding {
         state: state(decided),
         value: Some(counting > 0.5),
@@ -352,6 +523,7 @@ pub(super) fn findings<C: ProbeCaller>(
         } else {
             vec![(counting <= 0.5, 1.0 - confidence)]
         },
+        observation: String::new(),
         evidence,
         reason: (!decided).then(reason),
         more_calls: (!decided).then_some(more_calls),
@@ -367,4 +539,83 @@ fn has_length(hypothesis: &Hypothesis, named: Option<Named>) -> bool {
         MAX_SPREAD
     };
     hypothesis.spread <= max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::call::CallObservation;
+
+    /// An account that is not called.
+    struct NoAccount;
+
+    impl ProbeCaller for NoAccount {
+        async fn call(&self, _: CallKind) -> CallObservation {
+            unreachable!()
+        }
+
+        fn calls_left(&self) -> u32 {
+            0
+        }
+
+        fn progress(&self, _: &str, _: f32) {}
+    }
+
+    fn measured(kind: WindowKind, calls: u32, foreign: f64, confirmed: &[u32]) -> Measured {
+        let hypothesis = Hypothesis {
+            rule: Rule { kind, calls, per: 5.0 },
+            spread: 0.01,
+            foreign,
+            probability: 1.0,
+        };
+        Measured {
+            hypotheses: vec![hypothesis],
+            decided: false,
+            confirmed: confirmed.to_vec(),
+            rounds: 3,
+            calls_of_rounds: 90,
+        }
+    }
+
+    #[tokio::test]
+    async fn windows_that_accept_different_numbers_confirm_no_limit() {
+        let plan = LimitPlan::default();
+        let session = Session::new(&NoAccount, &plan);
+        for (kind, confirmed, is_confirmed) in [
+            (WindowKind::Sliding, [22, 22, 22], true),
+            (WindowKind::Sliding, [22, 21, 22], false),
+            (WindowKind::Sliding, [22, 22, 23], false),
+            (WindowKind::FirstRequest, [22, 20, 22], false),
+            // A token comes back meanwhile.
+            (WindowKind::TokenBucket, [23, 22, 23], true),
+            (WindowKind::TokenBucket, [23, 19, 23], false),
+            // A window ends meanwhile.
+            (WindowKind::Fixed, [22, 24, 22], true),
+            (WindowKind::Fixed, [22, 18, 22], false),
+        ] {
+            let doubt = doubt(&session, &measured(kind, 22, 0.0, &confirmed));
+            assert_eq!(doubt.is_none(), is_confirmed, "{kind} {confirmed:?}: {doubt:?}");
+        }
+    }
+
+    #[test]
+    fn many_foreign_calls_leave_the_kind_of_the_window_open() {
+        for (calls, foreign, is_sure) in [
+            (2, 0.3, true),
+            (25, 0.3, true),
+            (25, 1.0, true),
+            (25, 2.0, false),
+            (10, 1.0, false),
+        ] {
+            let doubt = kind_doubt(&measured(WindowKind::Sliding, calls, foreign, &[]));
+            assert_eq!(doubt.is_none(), is_sure, "{calls} {foreign}");
+        }
+    }
+
+    #[test]
+    fn a_length_has_three_digits() {
+        for (seconds, rounded) in [(8178.658, 8180.0), (7.0432, 7.04), (0.43149, 0.431), (0.0, 0.0)] {
+            assert!((significant(seconds) - rounded).abs() < 1e-9, "{seconds}");
+        }
+    }
 }

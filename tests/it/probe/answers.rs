@@ -88,6 +88,8 @@ async fn without_flags_a_run_reads_only_and_has_few_calls() {
         "skipped",
         "batching.max_reads = 10000",
         "calls were sent",
+        // The lines to paste.
+        "[tenants.acme.batching]\nmax_reads = 10000",
     ] {
         assert!(probed.said.out.contains(text), "{text}: {}", probed.said.out);
     }
@@ -180,17 +182,47 @@ async fn each_response_of_another_region_is_found() {
 #[tokio::test]
 async fn the_time_after_which_idle_connections_are_closed_is_found() {
     let arguments = ["--only", "connection", "--pace", "20ms"];
-    // The connections are used again after 200 ms, 500 ms and 1.1 s.
-    for (idle_close, has_closed) in [
-        (Duration::ZERO, false),
-        (Duration::from_millis(350), true),
-        (Duration::from_millis(20), true),
+    // The connections are used again after 80 ms, 200 ms, 500 ms and 1.1 s.
+    for (idle_close, state, has_closed) in [
+        (Duration::ZERO, "decided", false),
+        (Duration::from_millis(350), "decided", true),
+        (Duration::from_millis(20), "undecided", true),
     ] {
         let probed = probe(|options| options.idle_close = idle_close, &arguments).await;
-        let (value, setting) = (probed.decided("connection"), &probed.finding("connection")["setting"]);
-        assert_eq!(value["closed_after_seconds"].is_number(), has_closed, "{value}");
-        assert_eq!(setting["upstream.idle_timeout"].is_string(), has_closed, "{setting}");
+        let finding = probed.finding("connection");
+        let (value, setting) = (&finding["value"], &finding["setting"]);
+        assert_eq!(
+            (probed.state("connection"), value["closed_after_seconds"].is_number()),
+            (state, has_closed),
+            "{value}"
+        );
+        let follows = state == "decided" && has_closed;
+        assert_eq!(setting["upstream.idle_timeout"].is_string(), follows, "{setting}");
     }
+}
+
+#[tokio::test]
+async fn idle_connections_are_used_on_time_although_other_probes_run() {
+    // The other probes take longer than the first idle times.
+    let mut options = unlimited();
+    options.idle_close = Duration::from_millis(1_800);
+    let account = Account::start(options).await;
+    let arguments = [
+        "--write",
+        "--only",
+        "connection,bodies,read-batch,duplicates,values",
+        "--pace",
+        "100ms",
+    ];
+    let probed = account.probe(&arguments).await;
+    let value = probed.decided("connection");
+    // 4, 10 and 25 times the pace: 0.4 s, 1 s and 2.5 s.
+    let (open, closed) = (
+        value["open_after_seconds"].as_f64(),
+        value["closed_after_seconds"].as_f64(),
+    );
+    assert!(open >= Some(0.99) && open < Some(1.8), "{value}");
+    assert!(closed >= Some(2.4) && closed < Some(3.5), "{value}");
 }
 
 #[tokio::test]
@@ -235,7 +267,8 @@ async fn the_size_of_a_read_is_found() {
     let cases: [(Change, u64); 4] = [
         (|_| {}, 10_000),
         (|options| options.by_ids_max = 5_000, 5_000),
-        (|options| options.by_ids_max = 200, 100),
+        // The error names the number.
+        (|options| options.by_ids_max = 200, 200),
         // 1,000 ids have 39 kB, and 5,000 have 195 kB.
         (|options| options.max_body = 100_000, 1_000),
     ];

@@ -30,7 +30,7 @@ async fn nothing_is_sent_without_a_confirmation_and_with_invalid_options() {
             "give --yes",
             "account",
             "It only reads.",
-            "at most 60 calls within 1m 30s",
+            "about 20 calls, at most 60 calls, at 1 call per 1s. No call begins after 1m 30s",
         ],
     );
     let texts = [
@@ -40,6 +40,29 @@ async fn nothing_is_sent_without_a_confirmation_and_with_invalid_options() {
         "at most 660 calls",
     ];
     fails(&account.run(&["--write", "--burst"]).await, 2, &texts);
+    let burst = account.run(&["--burst"]).await;
+    fails(&burst, 2, &["bulk updates of random ids", "up to 600 calls together"]);
+    assert!(!burst.err.contains("It only reads."), "{burst:?}");
+    fails(
+        &account.run(&["--burst", "--only", "limit"]).await,
+        2,
+        &["It only reads."],
+    );
+    fails(
+        &account.run(&["--burst", "--max-calls", "1500"]).await,
+        2,
+        &["at most 1500 calls"],
+    );
+    for (only, flags) in [
+        ("limit", "--burst"),
+        ("account,values", "--write"),
+        ("foreign", "--burst --operator"),
+    ] {
+        let said = account.run(&["--yes", "--only", only]).await;
+        fails(&said, 2, &[&format!("needs {flags}")]);
+    }
+    let slow = Account::with(unlimited(), "[tenants.acme.limits]\ncalls = 1\nwindow = \"10s\"\n").await;
+    fails(&slow.run(&[]).await, 2, &["at 1 call per 10s"]);
     fails(
         &account.run(&["--yes", "--only", "account,limits"]).await,
         2,
@@ -60,7 +83,7 @@ async fn nothing_is_sent_without_a_confirmation_and_with_invalid_options() {
     fails(
         &account.run(&["--yes", "--settings", &existing]).await,
         2,
-        &["cannot be created", "nothing was sent"],
+        &["exists already", "nothing was sent"],
     );
     assert!(std::fs::read_to_string(existing).unwrap().contains("access_key"));
     assert_eq!(account.endpoints(), Vec::<String>::new());
@@ -132,7 +155,8 @@ async fn the_first_rejection_of_the_keys_ends_the_command() {
     assert_eq!(account.endpoints().len(), 3);
     assert_eq!(probed.report["ended"], "unauthorized");
     assert_eq!((probed.state("account"), probed.state("bodies")), ("decided", "failed"));
-    assert_ne!(probed.state("read-batch"), "decided");
+    // It has not run.
+    assert_eq!(probed.state("read-batch"), "skipped");
 }
 
 #[tokio::test]
@@ -154,9 +178,27 @@ async fn a_lead_that_remains_after_a_rejection_of_the_keys_is_named() {
 async fn one_half_of_the_calls_of_the_day_remains() {
     let account = Account::with(unlimited(), &format!("{FAST}daily = 11\n")).await;
     let probed = account.probe(&[]).await;
-    fails(&probed.said, 1, &["less than one half would be left"]);
+    fails(&probed.said, 1, &["less than one half of limits.daily would be left"]);
     assert_eq!((account.endpoints().len(), &probed.report["calls"]), (5, &5.into()));
     assert_eq!(probed.report["ended"], "daily-budget");
+}
+
+#[tokio::test]
+async fn the_lead_is_deleted_although_half_of_the_day_is_used() {
+    let account = Account::with(unlimited(), &format!("{FAST}daily = 12\n")).await;
+    let probed = account.probe(&["--write", "--only", "values"]).await;
+    fails(&probed.said, 1, &["less than one half"]);
+    assert!(account.endpoints().contains(&"Lead.Create".to_owned()));
+    assert_eq!(account.simulator.leads().len(), 0, "{:?}", probed.said);
+}
+
+#[tokio::test]
+async fn half_of_the_day_also_ends_a_burst() {
+    let account = Account::with(unlimited(), &format!("{FAST}daily = 60\n")).await;
+    let probed = account.probe(&["--burst", "--only", "limit"]).await;
+    fails(&probed.said, 1, &["less than one half"]);
+    assert_eq!(probed.report["ended"], "daily-budget");
+    assert!(account.endpoints().len() <= 30, "{:?}", account.endpoints().len());
 }
 
 #[tokio::test]
@@ -233,6 +275,140 @@ async fn a_lead_whose_create_has_no_response_is_found_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_deletion_is_believed_only_after_a_look_up() {
+    let account = Account::start(unlimited()).await;
+    let kind = FaultKind::Respond {
+        status: 200,
+        body: "{}".to_owned(),
+        content_type: None,
+        commit: false,
+    };
+    account
+        .simulator
+        .add_fault(Fault::new("Lead/Delete/ById", kind))
+        .unwrap();
+    let probed = account.probe(&["--write", "--only", "values"]).await;
+    let id = account.simulator.leads()[0]["ProspectID"].clone().unwrap();
+    fails(&probed.said, 1, &["not deleted", &id, "still exists"]);
+}
+
+#[tokio::test]
+async fn nothing_is_written_to_an_account_that_cannot_be_read() {
+    let account = Account::start(unlimited()).await;
+    let kind = FaultKind::Respond {
+        status: 502,
+        body: "<html>Bad Gateway</html>".to_owned(),
+        content_type: None,
+        commit: false,
+    };
+    account
+        .simulator
+        .add_fault(Fault::new("UserByAccessKey.Get", kind))
+        .unwrap();
+    let probed = account.probe(&["--write", "--only", "account,values,sharing"]).await;
+    assert_eq!(account.endpoints().len(), 1, "{:?}", account.endpoints());
+    assert_eq!(probed.finding("account")["answer"], "the read failed");
+    let answer = probed.finding("values")["answer"].as_str().unwrap();
+    assert!(
+        answer.contains("nothing is written") && answer.contains("502"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_neither_the_table_nor_the_lead_that_remains() {
+    let mut options = unlimited();
+    options.delete_enabled = false;
+    let account = Account::start(options).await;
+    let settings = account.path("settings.toml");
+    let device = std::path::Path::new(&account.path("report.json")).to_owned();
+    // No file may have a byte.
+    let arguments = [
+        "--yes",
+        "--pace",
+        "5ms",
+        "--write",
+        "--only",
+        "values",
+        "--settings",
+        &settings,
+    ];
+    let mut command = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_leadgate");
+    let script = format!(
+        "ulimit -f 0; trap '' XFSZ; exec {binary} probe --config {} {} --json {}",
+        account.path("leadgate.toml"),
+        arguments.join(" "),
+        device.display()
+    );
+    let said: Said = command.args(["-c", &script]).output().await.unwrap().into();
+    let id = account.simulator.leads()[0]["ProspectID"].clone().unwrap();
+    fails(
+        &said,
+        1,
+        &["not deleted", &id, "report.json failed", "settings.toml failed"],
+    );
+    assert!(
+        said.out.contains("values") && said.out.contains("calls were sent"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_text_of_leadsquared_controls_the_terminal() {
+    let account = Account::start(unlimited()).await;
+    let text = "bad \u{1b}]0;title\u{7} \u{9b}31m \u{202e}txt";
+    let body =
+        serde_json::json!({"Status": "Error", "ExceptionType": "MXInvalidInputException", "ExceptionMessage": text});
+    let kind = FaultKind::Respond {
+        status: 500,
+        body: body.to_string(),
+        content_type: None,
+        commit: false,
+    };
+    account
+        .simulator
+        .add_fault(Fault::new("Leads/Retrieve/ByIds", kind))
+        .unwrap();
+    let probed = account.probe(&["--only", "read-batch"]).await;
+    assert!(probed.said.out.contains("]0;title"), "{:?}", probed.said);
+    for output in [&probed.said.out, &probed.said.err, &probed.report.to_string()] {
+        let is_safe = |c: char| c == '\n' || !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(output.chars().all(is_safe), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_removes_the_empty_files_and_further_hangups_do_not_count() {
+    let account = Account::start(unlimited()).await;
+    let by = Duration::from_secs(30);
+    account
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::Delay { by }))
+        .unwrap();
+    let mut command = account.command(&["--yes", "--pace", "5ms", "--write", "--only", "values"]);
+    let paths = ["report.json", "settings.toml"].map(|name| account.path(name));
+    command.args(["--json", &paths[0], "--settings", &paths[1]]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    until("no create", || account.endpoints().contains(&"Lead.Create".to_owned())).await;
+    assert!(paths.iter().all(|path| std::path::Path::new(path).exists()));
+    signal(&child, "-HUP").await;
+    let (mut err, mut text) = (child.stderr.take().unwrap(), String::new());
+    while !text.contains("interrupted") {
+        let mut bytes = [0; 4096];
+        let count = err.read(&mut bytes).await.unwrap();
+        assert_ne!(count, 0, "{text}");
+        text += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    // A terminal that closes may send several.
+    signal(&child, "-HUP").await;
+    signal(&child, "-INT").await;
+    let status = child.wait().await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(!paths.iter().any(|path| std::path::Path::new(path).exists()));
+}
+
+#[tokio::test]
 async fn a_lead_of_the_account_is_neither_written_nor_deleted() {
     let account = Account::start(unlimited()).await;
     let id = account
@@ -262,7 +438,7 @@ async fn a_lead_of_the_account_is_neither_written_nor_deleted() {
 
 #[tokio::test]
 async fn an_interruption_deletes_the_lead_and_writes_the_report() {
-    for name in ["-INT", "-TERM"] {
+    for name in ["-INT", "-TERM", "-HUP"] {
         let account = Account::start(unlimited()).await;
         account.slow(100);
         let child = account.spawn(&WRITES);

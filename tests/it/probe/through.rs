@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Account, signal, unlimited, until};
 use crate::harness::World;
 use crate::process::Said;
-use crate::steering::{SETTING, TOKEN};
+use crate::steering::{SETTING, TOKEN, steer};
 
 const RESUMED: &str = "leadgate_tenant_paused{tenant=\"acme\"} 0";
 const PAUSED: &str = "leadgate_tenant_paused{tenant=\"acme\"} 1";
@@ -98,12 +98,11 @@ async fn a_tenant_that_was_paused_before_stays_paused() {
     let (account, world, token) = gateway_after(true).await;
     let address = world.admin.to_string();
     let calls = account.simulator.calls().len();
-    let probed = account
-        .probe(&[&BURST[..], &[&address, "--token-file", &token]].concat())
+    let said = account
+        .run(&[&BURST[..], &[&address, "--token-file", &token, "--yes"]].concat())
         .await;
-    assert_eq!(probed.said.code, Some(1), "{:?}", probed.said);
-    assert!(probed.said.err.contains("was paused before"), "{:?}", probed.said);
-    assert_eq!(probed.state("foreign"), "failed");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("is paused already, since"), "{said:?}");
     assert_eq!(account.simulator.calls().len(), calls);
     world.until(PAUSED).await;
     world.stop().await;
@@ -112,17 +111,64 @@ async fn a_tenant_that_was_paused_before_stays_paused() {
 #[tokio::test]
 async fn without_a_pause_there_is_no_burst() {
     let (account, world, token) = gateway().await;
-    std::fs::write(&token, "wrong wrong wrong wrong wrong wrong").unwrap();
-    let address = world.admin.to_string();
     let calls = account.simulator.calls().len();
-    let probed = account
-        .probe(&[&BURST[..], &[&address, "--token-file", &token]].concat())
-        .await;
-    let Said { code, err, .. } = &probed.said;
-    assert_eq!(*code, Some(1), "{err}");
-    assert!(err.contains("TOKEN_INVALID") && !err.contains("wrong wrong"), "{err}");
+    let right = world.admin.to_string();
+    for (address, written, text) in [
+        (right.as_str(), "wrong wrong wrong wrong wrong wrong", "TOKEN_INVALID"),
+        (&right, "", "TOKEN_INVALID"),
+        ("127.0.0.1:1", TOKEN, "refused"),
+    ] {
+        std::fs::write(&token, written).unwrap();
+        let said = account
+            .run(&[&BURST[..], &[address, "--token-file", &token, "--yes"]].concat())
+            .await;
+        let Said { code, err, .. } = &said;
+        assert_eq!(*code, Some(2), "{err}");
+        assert!(err.contains(text) && !err.contains("wrong wrong"), "{err}");
+        assert!(!err.contains("paused"), "{err}");
+    }
     assert_eq!(account.simulator.calls().len(), calls);
     world.stop().await;
+}
+
+#[tokio::test]
+async fn the_pause_of_an_operator_during_the_run_is_neither_replaced_nor_ended() {
+    // Before the bursts: the first probe is slow. During them: the operator gives another reason.
+    for is_during in [false, true] {
+        let (account, world, token) = gateway().await;
+        let address = world.admin.to_string();
+        if !is_during {
+            account.slow(500);
+        }
+        let calls = account.simulator.calls().len();
+        let arguments = ["--burst", "--operator", "--only", "account,bodies,foreign", "--through"];
+        let child = account.spawn(&[&arguments[..], &[&address, "--token-file", &token, "--pace", "100ms"]].concat());
+        match is_during {
+            true => world.until(PAUSED).await,
+            false => until("no read", || account.simulator.calls().len() > calls).await,
+        }
+        let reason = "{\"reason\": \"maintenance\"}";
+        let (status, json) = steer(world.admin, "POST", "tenants/acme/pause", reason).await;
+        assert_eq!(status, 200, "{json}");
+        let probed = account.finish(child).await;
+        let (_, pause) = steer(world.admin, "GET", "tenants/acme/pause", "").await;
+        assert_eq!(
+            (&pause["paused"], &pause["reason"]),
+            (&true.into(), &"maintenance".into())
+        );
+        let (code, state, text) = match is_during {
+            true => (0, "decided", "stays paused"),
+            false => (1, "skipped", "is paused already"),
+        };
+        assert_eq!(
+            (probed.said.code, probed.state("foreign")),
+            (Some(code), state),
+            "{:?}",
+            probed.said
+        );
+        assert!(probed.said.err.contains(text), "{:?}", probed.said);
+        world.stop().await;
+    }
 }
 
 /// Hooks of a person who uses the web UI from the time at which the command waits for it.

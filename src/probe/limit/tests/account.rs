@@ -15,8 +15,12 @@ pub(crate) struct AccountOptions {
     pub(crate) limits: Limits,
     /// Maximum latency. Each call gets a random part of it, half before and half after the limiter.
     pub(crate) jitter: Duration,
-    /// Foreign calls per second.
+    /// Foreign calls per second, at random times.
     pub(crate) foreign: f64,
+    /// Foreign calls at regular times: the interval in seconds, and how many there are at each time.
+    pub(crate) regular: Option<(f64, u32)>,
+    /// Whether the refusals name the limit.
+    pub(crate) named: bool,
     /// Whether calls of an unknown path, and calls with an invalid body, count.
     pub(crate) charged: [bool; 2],
     /// What happens after a number of calls, instead of a response.
@@ -62,9 +66,13 @@ impl Account {
     }
 
     fn schedule_foreign(&self, state: &mut State, after: Instant) {
-        let pause = match self.options.foreign > 0.0 {
-            true => state.random.exponential() / self.options.foreign,
-            false => 1e9,
+        let pause = match self.options {
+            AccountOptions {
+                regular: Some((interval, _)),
+                ..
+            } => interval,
+            AccountOptions { foreign, .. } if foreign > 0.0 => state.random.exponential() / foreign,
+            _ => 1e9,
         };
         state.next_foreign = after + Duration::from_secs_f64(pause);
     }
@@ -75,7 +83,9 @@ impl Account {
         let limits = &self.options.limits;
         while state.next_foreign <= now {
             let at = state.next_foreign;
-            state.limiter.admit(at, 0, false, limits);
+            for _ in 0..self.options.regular.map_or(1, |(_, count)| count) {
+                state.limiter.admit(at, 0, false, limits);
+            }
             self.schedule_foreign(state, at);
         }
         state.sent += 1;
@@ -96,10 +106,13 @@ impl Account {
             Verdict::Admitted => CallOutcome::Accepted(status),
             Verdict::Refused { limit } => CallOutcome::Refused {
                 status: limits.refusal.status(),
-                text: format!(
-                    "API calls exceeded the limit of {limit} in {} second(s)",
-                    limits.per.as_secs().max(1)
-                ),
+                text: match self.options.named {
+                    false => "too many calls".to_owned(),
+                    true => format!(
+                        "API calls exceeded the limit of {limit} in {} second(s)",
+                        limits.per.as_secs().max(1)
+                    ),
+                },
             },
             Verdict::RefusedDaily => CallOutcome::DailyRefused {
                 status: 429,

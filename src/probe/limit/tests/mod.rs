@@ -36,6 +36,8 @@ fn options(window: Window, calls: u32, (jitter, foreign): (u64, f64), seed: u64)
         },
         jitter: Duration::from_millis(jitter),
         foreign,
+        regular: None,
+        named: true,
         charged: [seed.is_multiple_of(3), !seed.is_multiple_of(2)],
         ends: None,
         budget: 10_000,
@@ -99,7 +101,11 @@ async fn jitter_and_foreign_calls_make_no_answer_wrong() {
             assert_limit(&findings, &options);
             decided += 1;
         } else {
-            assert!(findings.limit.more_calls.is_some() && findings.limit.reason.is_some());
+            let reason = findings.limit.reason.unwrap();
+            assert!(
+                findings.limit.more_calls.is_some() || reason.contains("other calls"),
+                "{reason}"
+            );
         }
     }
     assert!(decided >= 2, "{decided}");
@@ -209,4 +215,61 @@ async fn an_account_without_a_limit_is_undecided() {
     let findings = measured(&options(Window::Sliding, 0, QUIET, 5), true).await;
     assert_eq!(findings.limit.state, FindingState::Undecided);
     assert!(findings.limit.reason.unwrap().contains("higher than 200 calls"));
+}
+
+/// Foreign calls at regular times: the interval in seconds, and how many there are at each time.
+const REGULAR: [(f64, u32); 2] = [(1.0, 1), (5.0, 5)];
+
+#[tokio::test(start_paused = true)]
+async fn regular_foreign_calls_make_no_answer_wrong_if_the_refusals_name_the_limit() {
+    let mut differing = 0;
+    for (seed, regular) in REGULAR.into_iter().enumerate() {
+        let mut options = options(Window::Sliding, 25, QUIET, seed as u64);
+        options.regular = Some(regular);
+        let findings = measured(&options, false).await;
+        let limit = &findings.limit;
+        if limit.value.is_some_and(|value| value.calls != 25) {
+            differing += 1;
+            assert_eq!(limit.state, FindingState::Undecided, "{regular:?}: {limit:#?}");
+            assert!(!findings.is_settled, "{regular:?}");
+            let named = limit
+                .alternatives
+                .iter()
+                .any(|(other, _)| (other.calls, other.window_seconds) == (25, 5.0));
+            assert!(named, "{regular:?}: {limit:#?}");
+            let reason = limit.reason.as_deref().unwrap_or_default();
+            assert!(
+                reason.contains("the refusals name 25 calls in 5 s") && reason.contains("other calls of the account"),
+                "{reason}"
+            );
+            assert_eq!(limit.more_calls, None);
+            assert_ne!(findings.refusals_count.state, FindingState::Decided);
+        }
+    }
+    assert!(differing > 0, "the calls at the same times look like a lower limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_name_a_limit_is_confirmed_by_more_windows() {
+    let mut options = options(Window::Sliding, 10, QUIET, 2);
+    options.named = false;
+    let findings = measured(&options, false).await;
+    let limit = &findings.limit;
+    assert_eq!(
+        (limit.state, limit.value),
+        (FindingState::Decided, Some(expected(&options)))
+    );
+    assert!(limit.confidence <= 0.9, "{limit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_and_window_are_known_before_the_kind_of_a_large_window() {
+    let mut options = options(Window::Sliding, 72, QUIET, 3);
+    options.budget = 330;
+    let findings = measured(&options, false).await;
+    let limit = &findings.limit;
+    assert_eq!(limit.state, FindingState::Undecided, "{limit:#?}");
+    assert!(findings.is_settled && findings.is_out_of_calls, "{limit:#?}");
+    let value = limit.value.unwrap();
+    assert_eq!((value.calls, value.window_seconds), (72, 5.0));
 }
