@@ -152,7 +152,7 @@ async fn an_rpc_returns_at_the_requested_point_or_at_the_deadline() {
     let response = fixture
         .client
         .clone()
-        .share_lead(within(Duration::from_millis(500), active))
+        .share_lead(within(Duration::from_secs(2), active))
         .await;
     let share = response.unwrap().into_inner().share.unwrap();
     assert_eq!(share.state(), ShareState::Processing);
