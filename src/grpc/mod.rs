@@ -30,6 +30,7 @@ mod remove;
 mod request_filter;
 mod response_budget;
 mod response_stream;
+mod rest;
 mod rpc;
 mod rpc_log;
 mod search;

@@ -297,6 +297,14 @@ impl Quota {
         self.shared.lock().capacity.breaker.wait(Instant::now())
     }
 
+    /// The usual latency of calls that are measured under that name.
+    pub fn usual_latency(&self, endpoint: &'static str) -> Duration {
+        let now = Instant::now();
+        let estimate = self.shared.lock().capacity.estimate(endpoint, now);
+        // A call that is expected to take at least its whole time would not be admitted.
+        estimate.usual.max(estimate.least)
+    }
+
     /// The usage, to be stored for the next process.
     pub fn usage(&self) -> QuotaUsage {
         self.shared.lock().capacity.usage(Instant::now())

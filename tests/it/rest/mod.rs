@@ -1,0 +1,3 @@
+//! Calls of the REST API that are passed on.
+
+mod call;
