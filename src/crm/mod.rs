@@ -102,6 +102,10 @@ pub trait Operation: Sync {
     fn cost(&self) -> Cost {
         Self::COST
     }
+    /// Whether the path of this call may be any text of a client, so that no span has it.
+    fn has_foreign_path(&self) -> bool {
+        false
+    }
     /// The keys of what it writes. Calls with a common key are sent one after the other, in their order.
     fn keys(&self) -> Vec<String> {
         Vec::new()
@@ -767,7 +771,8 @@ impl Client {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
         };
-        *span = attempt_span(&context.trace, &request);
+        let foreign = operation.has_foreign_path().then(|| operation.name());
+        *span = attempt_span(&context.trace, &request, foreign);
         let timeout = Instant::now() + self.shared.settings.timeout;
         let exchange = ToEnd::new(
             self.clone().exchange(id, request, permit, timeout, O::verdict),
@@ -1019,14 +1024,18 @@ impl Shared {
 }
 
 /// Starts the span of one attempt. It has neither the query of the URL, which may contain personal data, nor the headers with the keys.
-fn attempt_span(trace: &Trace, request: &reqwest::Request) -> Span {
+/// `foreign`: the name of the endpoint if the path is that of a client. Then the span has no URL.
+fn attempt_span(trace: &Trace, request: &reqwest::Request, foreign: Option<&'static str>) -> Span {
     let (method, url) = (request.method(), request.url());
-    let mut span = trace.client_span(|| format!("{method} {}", url.path()));
+    let mut span = trace.client_span(|| format!("{method} {}", foreign.unwrap_or_else(|| url.path())));
     span.set_with("http.request.method", || method.to_string());
     span.set_with("server.address", || url.host_str().unwrap_or_default().to_owned());
     span.set_with("server.port", || {
         i64::from(url.port_or_known_default().unwrap_or_default())
     });
+    if foreign.is_some() {
+        return span;
+    }
     span.set_with("url.full", || {
         let mut url = url.clone();
         url.set_query(None);

@@ -82,6 +82,10 @@ impl Operation for Passthrough<'_> {
         self.measured_as
     }
 
+    fn has_foreign_path(&self) -> bool {
+        true
+    }
+
     fn safety(&self) -> Safety {
         match self.endpoint {
             Some(endpoint) if endpoint.is_read() => Safety::Repeatable,

@@ -62,7 +62,7 @@ pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
-pub use rest::{RestEntry, RestOptions, is_rest_read, rest_lead, rest_name};
+pub use rest::{RestEntry, RestOptions, is_rest_read, rest_costs_bulk, rest_name};
 pub use search::LeadSearch;
 
 /// The settings of one account (`[tenants.NAME]`), except for those of the client and the quota.
@@ -313,6 +313,11 @@ impl Gateway {
     /// Changes the limits of the account's quota.
     pub fn set_limits(&self, limits: &QuotaLimits) {
         self.quota.set_limits(limits);
+    }
+
+    /// Maximum number of calls of a caller in a window, if it has one of its own.
+    pub fn calls_per_window(&self, caller: &str) -> Option<u32> {
+        self.quota.calls_per_window(caller)
     }
 
     /// Changes the parts of the account's quota that callers may use.

@@ -12,6 +12,7 @@ use crate::crm::endpoints::{Endpoint, OTHER, Written, lead_of_query, returns_ref
 use crate::crm::passthrough::Passthrough;
 use crate::domain::rest::{RestCall, RestResponse, RestResult};
 use crate::error::{ErrorKind, Recovery, Result};
+use crate::quota::Cost;
 use crate::store::PriorAttempt;
 
 /// A call with its position.
@@ -41,9 +42,9 @@ pub fn rest_name(call: &RestCall) -> &'static str {
     Endpoint::of(call).map_or(OTHER, |endpoint| endpoint.name)
 }
 
-/// The lead that the query of a call names.
-pub fn rest_lead(call: &RestCall) -> Option<String> {
-    lead_of_query(call)
+/// Whether a call counts in the window of bulk calls.
+pub fn rest_costs_bulk(call: &RestCall) -> bool {
+    Endpoint::of(call).is_some_and(|endpoint| endpoint.cost() == Cost::Bulk)
 }
 
 impl Gateway {
@@ -133,6 +134,9 @@ impl Gateway {
 
     /// Invalidates what a write may have changed. A write without the id of a lead may have changed any.
     fn invalidate_written(&self, written: &Written) {
+        if written.keys.is_empty() {
+            self.crm.metrics().rest_write_without_key(self.crm.tenant());
+        }
         if written.lead_ids.is_empty() {
             self.reads.invalidate(None);
         }

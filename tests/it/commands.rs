@@ -131,6 +131,24 @@ async fn a_new_key_is_printed_with_its_settings_and_hashed_again() {
             assert_eq!((said.code, said.out), (Some(0), format!("{hash}\n")));
         }
     }
+    let said: Said = run(&["caller", "new", "a.b_c-1", "--rest"]).await.into();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    let access = lines[0].strip_prefix("access_key=").unwrap();
+    let secret = lines[1].strip_prefix("secret_key=").unwrap();
+    assert_eq!((lines.len(), secret.len()), (2, 43));
+    assert!(
+        access.starts_with("lgr_a.b_c-1_") && access.len() == "lgr_a.b_c-1_".len() + 16,
+        "{access}"
+    );
+    let settings: toml::Table = said.err.split("\n\n").nth(1).unwrap().parse().unwrap();
+    let pair = &settings["callers"]["a.b_c-1"]["rest_keys"][0];
+    let hash = KeyHash::of(secret).to_string();
+    assert_eq!(
+        (pair["access_key"].as_str(), pair["secret_key"].as_str()),
+        (Some(access), Some(hash.as_str()))
+    );
+    assert!(!said.err.contains(secret), "{said:?}");
     for (name, text) in [
         ("leadgate-x", "reserved"),
         ("", "1 to 64 letters"),
@@ -634,7 +652,12 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
+        let text = |key: &str| {
+            ready[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{key} in {line}"))
+                .to_owned()
+        };
         let mut calls = vec![vec!["shares", "list", "--addr"]];
         let address = match is_secure {
             false => format!("http://{}", text("address")),
@@ -661,7 +684,10 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         let leads = format!("http://{}/_simulator/leads", text("simulator"));
         let leads = reqwest::get(leads).await.unwrap().text().await.unwrap();
         assert_eq!(leads, "[]");
-        assert_eq!((text("tenant"), text("access_key").is_empty()), ("demo".to_owned(), false));
+        assert_eq!(
+            (text("tenant"), text("access_key").is_empty()),
+            ("demo".to_owned(), false)
+        );
 
         let id = demo.id().unwrap().to_string();
         let mut kill = tokio::process::Command::new("kill");

@@ -193,7 +193,7 @@ impl Client {
         let call = O::batch_call(&operations);
         let queued = place.queued;
         let request = self.build(call.request().into(), pair)?;
-        let span = attempt_span(trace, &request);
+        let span = attempt_span(trace, &request, None);
         let sent = Instant::now();
         let deadline = sent + shared.settings.timeout;
         let (response, requeues) = self

@@ -164,6 +164,11 @@ impl Quota {
             .update(|scheduler| scheduler.queue.set_callers(callers, Instant::now()));
     }
 
+    /// Maximum number of calls of a caller in a window, if it has one of its own.
+    pub fn calls_per_window(&self, caller: &str) -> Option<u32> {
+        self.shared.lock().queue.quota_of(caller).calls_per_window
+    }
+
     /// Takes the next position in the order of the writes to these keys. Never waits.
     pub fn reserve(&self, keys: Vec<WriteKey>) -> Reservation {
         Reservation {
