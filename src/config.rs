@@ -940,7 +940,8 @@ impl Reader {
         match at {
             ["tenants", _] => known.extend(TENANT_WITHOUT_DEFAULT),
             ["server"] => known.push("tls"),
-            ["server", "tls"] => known.extend(TLS),
+            ["rest"] => known.extend(["listen", "tls"]),
+            ["server" | "rest", "tls"] => known.extend(TLS),
             ["cluster"] => known.push("secret"),
             ["admin"] => known.push("token"),
             _ => {}

@@ -333,7 +333,9 @@ mod tests {
 
     #[test]
     fn keys_are_in_the_query_and_in_the_body_of_known_writes() {
-        let keys = |path, query, body| written(&call(path, query, body)).keys;
+        fn keys(path: &str, query: &str, body: &str) -> Vec<String> {
+            written(&call(path, query, body)).keys
+        }
         assert_eq!(
             keys("/LeadManagement.svc/Lead.Update", "LEADID=A-1&x=y", "[]"),
             ["lead:a-1"]
