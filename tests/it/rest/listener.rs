@@ -608,3 +608,45 @@ async fn tls_is_that_of_the_server_without_client_certificates() {
     );
     assert!(reqwest::get(self::url(&world, GET)).await.is_err());
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_call_is_sent_costs_nothing() {
+    let limits = "[tenants.acme.limits]\ncalls = 2\nwindow = \"3s\"\n";
+    let settings = format!("{limits}{}", settings("max_wait = \"10s\"", ""));
+    let world = World::with(Options::default(), &settings).await.warm().await;
+    let path = format!("{GET}?{}", keyed("id=x"));
+    get(&world, &path).await;
+    let mut gone = TcpStream::connect(address(&world)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    gone.write_all(request.as_bytes()).await.unwrap();
+    let waiting = |count: u32| format!("leadgate_quota_waiting{{tenant=\"acme\",class=\"sheddable-plus\"}} {count}");
+    world.until(&waiting(1)).await;
+    drop(gone);
+    world.until(&waiting(0)).await;
+    get(&world, &path).await;
+    assert_eq!(world.calls("Leads.GetById").len(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_above_its_limit_of_requests_is_refused() {
+    let limits = "[server]\nmax_streams_per_caller = 1\n";
+    let world = World::with(Options::default(), &format!("{limits}{}", settings("", "")))
+        .await
+        .warm()
+        .await;
+    let delay = FaultKind::Delay {
+        by: Duration::from_millis(700),
+    };
+    world.fail_next("Leads.GetById", delay);
+    let path = format!("{GET}?{}", keyed("id=x"));
+    let first = get(&world, &path);
+    let second = async {
+        world
+            .until("leadgate_upstream_requests_in_progress{tenant=\"acme\"} 1")
+            .await;
+        get(&world, &path).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(!first.headers().contains_key("x-leadgate-reason"));
+    error(second, 429, "MXAPIRateLimitExceededException", "QUEUE_FULL").await;
+}
