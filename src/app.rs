@@ -28,13 +28,14 @@ use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
 use crate::grpc::{PeerSettings, Peers};
 use crate::identity::{AdminToken, Authenticator};
+use crate::rest::RestParts;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent::QuotaSample;
 use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, PauseBoard, TenantRoute, Tenants};
 use crate::tls::Tls;
-use crate::{admin, clock, grpc};
+use crate::{admin, clock, grpc, rest};
 use accounts::Accounts;
 use cluster::{ClusterHandle, ClusterParts, ClusterTask};
 pub use ownership::Ownership;
@@ -68,6 +69,10 @@ pub struct App {
     store: Store,
     /// `None`: the gRPC server uses plaintext.
     tls: Option<Arc<Tls>>,
+    /// TLS of the REST listener.
+    rest_tls: Option<Arc<Tls>>,
+    /// The port of the REST listener, once it is open.
+    rest: Option<TcpListener>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     /// Cancelled when the shutdown begins. RPCs are still accepted for `server.shutdown_delay`.
@@ -152,6 +157,9 @@ impl App {
         store.set_metrics(metrics.clone());
         let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
         let tls = tls.transpose()?.map(Arc::new);
+        let rest_tls = config.rest_tls.clone().filter(|_| config.rest.listen.is_some());
+        let rest_tls = rest_tls.map(|settings| Tls::load(settings, metrics.clone()));
+        let rest_tls = rest_tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
         let pauses = PauseBoard::default();
@@ -198,6 +206,8 @@ impl App {
             authenticator: Arc::new(authenticator),
             store,
             tls,
+            rest_tls,
+            rest: None,
             metrics,
             tasks,
             not_serving: CancellationToken::new(),
@@ -211,6 +221,17 @@ impl App {
     /// Lets the gateway forward RPCs of accounts that other replicas own, and execute theirs.
     pub fn set_cluster(&mut self, cluster: grpc::ClusterParts) {
         self.cluster = Some(cluster);
+    }
+
+    /// Opens the port of the REST listener, and returns its address. `None`: there is no listener.
+    pub async fn open_rest(&mut self) -> Result<Option<SocketAddr>, String> {
+        if let (Some(listen), None) = (self.config.rest.listen, &self.rest) {
+            let listener = TcpListener::bind(listen).await;
+            let listener = listener.map_err(|error| format!("rest.listen: listening on {listen} failed: {error}"))?;
+            self.rest = Some(listener);
+        }
+        let address = self.rest.as_ref().map(TcpListener::local_addr).transpose();
+        address.map_err(|error| format!("rest.listen: {error}"))
     }
 
     /// Returns the wait of `server.shutdown_delay`, to end it early.
@@ -253,11 +274,12 @@ impl App {
 
     /// Serves on these ports until `stop` resolves, then shuts down in the stages of `ShutdownStage`.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         admin_listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), String> {
+        let rest_address = self.open_rest().await?;
         let Self {
             config,
             accounts,
@@ -265,6 +287,8 @@ impl App {
             authenticator,
             store,
             tls,
+            rest_tls,
+            rest,
             metrics,
             tasks,
             not_serving,
@@ -288,6 +312,9 @@ impl App {
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
             reload::watch_tls(&mut watcher, tls);
+        }
+        if let Some(tls) = &rest_tls {
+            reload::watch_rest_tls(&mut watcher, tls);
         }
         reload::watch_jwks(&mut watcher, &authenticator);
         let admin_token = match &config.admin_token {
@@ -331,6 +358,7 @@ impl App {
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),
             admin = address(&admin_listener).unwrap_or_default(),
+            rest = rest_address.map(|address| address.to_string()),
             tenants = tenants.iter().count(),
             version = env!("CARGO_PKG_VERSION"),
             "serving"
@@ -414,7 +442,19 @@ impl App {
         if let Some(export) = export {
             export_tasks.spawn(export.run(stop_export.clone()));
         }
+        let limits = grpc::SharedLimits::new(&config.server, metrics.clone());
+        let rest_parts = RestParts {
+            tenants: tenants.clone(),
+            authenticator: authenticator.clone(),
+            settings: config.rest,
+            tls: rest_tls,
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+        };
+        let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
         let parts = grpc::ServerParts {
+            limits,
             tenants,
             authenticator,
             settings: config.server,
@@ -426,6 +466,10 @@ impl App {
             tracing,
         };
         grpc::serve(listener, parts, not_serving, draining.clone()).await;
+        // It ends with the last request, or here.
+        if let Some(rest) = rest {
+            rest.abort();
+        }
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();

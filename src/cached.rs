@@ -36,6 +36,8 @@ struct Shared<O: Operation, T> {
     lifetime: Duration,
     tasks: TaskTracker,
     current: ArcSwapOption<CachedValue<T>>,
+    /// The number of invalidations. A value that was requested before the last one is not kept.
+    invalidations: AtomicUsize,
     /// Held while the value is fetched.
     fetching: Mutex<()>,
     /// Until this time, `get_if_available` does not fetch, because the last attempt failed or took too long.
@@ -77,6 +79,7 @@ where
             lifetime,
             tasks,
             current: ArcSwapOption::empty(),
+            invalidations: AtomicUsize::new(0),
             fetching: Mutex::default(),
             paused_until: ArcSwapOption::empty(),
             unreadable: AtomicUsize::new(0),
@@ -143,6 +146,12 @@ where
         }
     }
 
+    /// Forgets the value, because it has changed.
+    pub fn invalidate(&self) {
+        self.shared.invalidations.fetch_add(1, Ordering::SeqCst);
+        self.shared.current.store(None);
+    }
+
     /// Whether a value is cached, fresh or stale. Sends no request.
     pub fn is_available(&self) -> bool {
         self.shared.current.load().is_some()
@@ -174,6 +183,7 @@ where
 
     async fn fetch(&self, context: &RequestContext) -> Result<Arc<T>> {
         let requested = clock::now();
+        let invalidations = self.shared.invalidations.load(Ordering::SeqCst);
         let output = self.shared.crm.call(context, &self.shared.operation).await?;
         let unreadable = O::unreadable(&output);
         if self.shared.unreadable.swap(unreadable, Ordering::Relaxed) != unreadable && unreadable > 0 {
@@ -189,6 +199,10 @@ where
             fetched: Instant::now(),
             value: value.clone(),
         })));
+        // The value may be older than the change.
+        if self.shared.invalidations.load(Ordering::SeqCst) != invalidations {
+            self.shared.current.store(None);
+        }
         Ok(value)
     }
 

@@ -22,6 +22,7 @@ use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AdminToken, AuthConfig, Registry};
+use crate::rest::RestSettings;
 use crate::store::{Store, StoreOptions};
 use crate::telemetry::log;
 use crate::telemetry::trace::{TelemetrySettings, TraceSettings};
@@ -58,6 +59,10 @@ pub struct Config {
     pub server: grpc::ServerSettings,
     /// The files for TLS. `None`: the gRPC server uses plaintext.
     pub tls: Option<TlsSettings>,
+    /// The settings of the REST listener.
+    pub rest: RestSettings,
+    /// The files for TLS of the REST listener. `None`: it uses plaintext.
+    pub rest_tls: Option<TlsSettings>,
     /// The address of the admin pages.
     pub admin_listen: SocketAddr,
     /// The token of steering requests to the admin port. `None`: they are not accepted.
@@ -515,8 +520,12 @@ impl Reader {
         let address = self.checked(&["server"], address, |address: &ServerAddress| {
             address.validate(is_protected)
         });
-        let tls = tls.map(|tls| self.tls(tls));
+        let tls = tls.map(|tls| self.tls(&["server", "tls"], tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
+        let mut rest = self.take_table(&[], &mut all, "rest");
+        let rest_tls = rest.remove("tls").map(|tls| self.tls(&["rest", "tls"], tls));
+        let has_rest_tls = has_tls || rest_tls.is_some();
+        let rest = self.checked(&["rest"], rest, |rest: &RestSettings| rest.validate(has_rest_tls));
         let admin_token = self.admin_token(&mut all);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
         let password_file = self.resolve_store_password(&mut all);
@@ -575,10 +584,19 @@ impl Reader {
         Some(Config {
             listen: address.listen,
             server: server?,
+            rest_tls: match rest_tls {
+                None => tls.clone().flatten(),
+                Some(tls) => Some(tls?),
+            }
+            .map(|tls| TlsSettings {
+                client_ca_file: None,
+                ..tls
+            }),
             tls: match tls {
                 None => None,
                 Some(tls) => Some(tls?),
             },
+            rest: rest?,
             admin_listen: admin?.listen,
             admin_token,
             store,
@@ -629,12 +647,11 @@ impl Reader {
         }
     }
 
-    fn tls(&mut self, tls: Value) -> Option<TlsSettings> {
-        let at = ["server", "tls"];
+    fn tls(&mut self, at: &[&str], tls: Value) -> Option<TlsSettings> {
         match tls {
-            Value::Table(table) => self.checked(&at, table, TlsSettings::validate),
+            Value::Table(table) => self.checked(at, table, TlsSettings::validate),
             _ => {
-                self.error(&at, "must be a table { cert_file, key_file, client_ca_file }");
+                self.error(at, "must be a table { cert_file, key_file, client_ca_file }");
                 None
             }
         }
@@ -923,7 +940,8 @@ impl Reader {
         match at {
             ["tenants", _] => known.extend(TENANT_WITHOUT_DEFAULT),
             ["server"] => known.push("tls"),
-            ["server", "tls"] => known.extend(TLS),
+            ["rest"] => known.extend(["listen", "tls"]),
+            ["server" | "rest", "tls"] => known.extend(TLS),
             ["cluster"] => known.push("secret"),
             ["admin"] => known.push("token"),
             _ => {}

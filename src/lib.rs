@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod domain;
 pub mod gateway;
 pub mod quota;
+pub mod rest;
 pub mod sharing;
 pub mod store;
 pub mod tenant;

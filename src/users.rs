@@ -28,6 +28,11 @@ impl Users {
         }
     }
 
+    /// Forgets the users, because they have changed.
+    pub fn invalidate(&self) {
+        self.roster.invalidate();
+    }
+
     /// Returns all users.
     pub async fn all(&self, context: &RequestContext) -> Result<Arc<Roster>> {
         self.roster.get(context).await

@@ -27,6 +27,12 @@ pub(super) fn watch_tls(watcher: &mut Watcher, tls: &Arc<Tls>) {
     watcher.add("tls", tls.read_contents(), move || reloaded.reload());
 }
 
+/// Watches the files of TLS of the REST listener.
+pub(super) fn watch_rest_tls(watcher: &mut Watcher, tls: &Arc<Tls>) {
+    let reloaded = tls.clone();
+    watcher.add("rest.tls", tls.read_contents(), move || reloaded.reload());
+}
+
 /// Watches the file with the keys of a token issuer.
 pub(super) fn watch_jwks(watcher: &mut Watcher, authenticator: &Arc<Authenticator>) {
     let Some(contents) = authenticator.issuer().and_then(|issuer| issuer.read_contents()) else {

@@ -20,6 +20,8 @@ const OK: &str = "OK";
 pub struct RpcAudit {
     log: AuditLog,
     method: String,
+    /// The method of a call that the RPC passes on.
+    passed_on: OnceLock<String>,
     caller: Arc<str>,
     tenant: OnceLock<String>,
     request_id: String,
@@ -100,6 +102,7 @@ impl RpcAudit {
         Self {
             log,
             method: method.to_owned(),
+            passed_on: OnceLock::new(),
             caller: caller.clone(),
             tenant: OnceLock::new(),
             request_id: request_id.to_owned(),
@@ -136,7 +139,7 @@ impl RpcAudit {
             phase,
             caller: &self.caller,
             tenant: self.tenant.get().map(String::as_str),
-            method: &self.method,
+            method: self.passed_on.get().unwrap_or(&self.method),
             lead_id: subject.lead_id.as_deref(),
             share_id: subject.share_id,
             request_id: &self.request_id,
@@ -151,6 +154,13 @@ impl AuditContext {
     /// The context of an RPC.
     pub fn new(rpc: Option<Arc<RpcAudit>>) -> Self {
         Self { rpc, mutation: None }
+    }
+
+    /// Records the method of a call that is passed on.
+    pub fn set_method(&self, method: &str) {
+        if let Some(rpc) = &self.rpc {
+            rpc.passed_on.get_or_init(|| method.to_owned());
+        }
     }
 
     /// Records that the RPC only checks its message.

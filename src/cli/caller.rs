@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Read};
 
 use clap::Subcommand;
 use leadgate::identity::api_key::{self, KeyHash};
+use leadgate::identity::rest_key;
 use leadgate::identity::{Credential, check_name};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -19,6 +20,9 @@ pub(crate) enum CallerCommand {
     New {
         /// The name of the caller: 1 to 64 letters, digits, - _ or .
         name: String,
+        /// Make a pair of keys of the REST listener instead. Prints access_key=... and secret_key=... as two lines.
+        #[arg(long)]
+        rest: bool,
     },
     /// Read an API key from standard input, and print its hash for the settings.
     Hash,
@@ -26,20 +30,16 @@ pub(crate) enum CallerCommand {
 
 pub(crate) fn run(command: &CallerCommand) -> Result<(), String> {
     match command {
-        CallerCommand::New { name } => new(name),
+        CallerCommand::New { name, rest: false } => new(name),
+        CallerCommand::New { name, rest: true } => new_rest(name),
         CallerCommand::Hash => hash(),
     }
 }
 
 fn new(name: &str) -> Result<(), String> {
     check_name(name).map_err(|error| format!("{name:?}: {error}"))?;
-    let key = api_key::generate(name);
+    let (key, table) = (api_key::generate(name), table(name));
     print_line!("{key}");
-    // A dot would separate tables.
-    let table = match name.contains('.') {
-        true => format!("\"{name}\""),
-        false => name.to_owned(),
-    };
     note(&format!(
         "This key is not stored anywhere and not shown again. Add its hash to the settings of the gateway:\n\n\
          [callers.{table}]\napi_keys = [\"{}\"]\n\n\
@@ -47,6 +47,29 @@ fn new(name: &str) -> Result<(), String> {
         KeyHash::of(&key)
     ));
     Ok(())
+}
+
+fn new_rest(name: &str) -> Result<(), String> {
+    check_name(name).map_err(|error| format!("{name:?}: {error}"))?;
+    let (access, secret) = rest_key::generate(name);
+    print_line!("access_key={access}");
+    print_line!("secret_key={secret}");
+    let (table, hash) = (table(name), KeyHash::of(&secret));
+    note(&format!(
+        "The secret key is not stored anywhere and not shown again. Add the pair to the settings of the gateway:\n\n\
+         [callers.{table}]\nrest_keys = [{{ access_key = \"{access}\", secret_key = \"{hash}\" }}]\n\n\
+         The caller also needs tenants, such as [\"acme\"], and allow, such as [\"REST:LeadManagement.svc/*\"]. Without them, it may do \
+         nothing."
+    ));
+    Ok(())
+}
+
+/// The name of a caller in the name of its table. A dot would separate tables.
+fn table(name: &str) -> String {
+    match name.contains('.') {
+        true => format!("\"{name}\""),
+        false => name.to_owned(),
+    }
 }
 
 fn hash() -> Result<(), String> {

@@ -9,15 +9,19 @@ use toml::Table;
 use url::Url;
 
 use super::{Reader, SectionErrors, is_loopback, split};
+use crate::context::Criticality;
+use crate::identity::api_key::KeyHash;
 use crate::identity::jwt::Expected;
 use crate::identity::permission::Permissions;
+use crate::identity::rest_key::{RestKey, RestRules, check_access_key};
 use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, check_name};
 use crate::quota;
+use crate::rest::REFUSAL_STATUSES;
 
 /// Maximum of `auth.jwt.leeway`.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// The settings of `[callers.NAME]` that are not its part of the quota.
-const IDENTITY: [&str; 7] = [
+const IDENTITY: [&str; 11] = [
     "api_keys",
     "certificates",
     "subjects",
@@ -25,6 +29,10 @@ const IDENTITY: [&str; 7] = [
     "allow",
     "deny_fields",
     "hide_fields",
+    "rest_keys",
+    "rest_criticality",
+    "rest_max_wait",
+    "rest_refusal_status",
 ];
 
 /// The settings of one caller, checked.
@@ -73,6 +81,20 @@ struct IdentitySettings {
     allow: Vec<String>,
     deny_fields: Vec<String>,
     hide_fields: Vec<String>,
+    #[serde(default)]
+    rest_keys: Vec<RestKeySettings>,
+    rest_criticality: Option<Criticality>,
+    #[serde(default, with = "humantime_serde")]
+    rest_max_wait: Option<Duration>,
+    rest_refusal_status: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestKeySettings {
+    access_key: String,
+    secret_key: String,
+    tenant: Option<String>,
 }
 
 impl AuthSettings {
@@ -160,7 +182,11 @@ impl Reader {
             true => Err("must be a value of the claim auth.jwt.caller_claim"),
             false => Ok(subject.to_owned()),
         };
+        let rest_keys = self.rest_keys(&at, &identity, known);
+        let rest = self.rest_rules(&at, &identity);
         let identity = CallerIdentity {
+            rest_keys,
+            rest,
             api_keys: self.entries(&at, "api_keys", &identity.api_keys, FromStr::from_str),
             certificates: self.entries(&at, "certificates", &identity.certificates, FromStr::from_str),
             subjects: self.entries(&at, "subjects", &identity.subjects, subject),
@@ -186,6 +212,55 @@ impl Reader {
         })
     }
 
+    /// Reads the pairs of keys of a caller on the REST listener.
+    fn rest_keys(
+        &mut self,
+        at: &[&str; 2],
+        identity: &IdentitySettings,
+        tenant: impl Fn(&str) -> Result<String, &'static str>,
+    ) -> Vec<RestKey> {
+        let setting = [at[0], at[1], "rest_keys"];
+        let has_field_rules = !identity.deny_fields.is_empty() || !identity.hide_fields.is_empty();
+        if has_field_rules && !identity.rest_keys.is_empty() {
+            let text = "must be empty for a caller with deny_fields or hide_fields: the fields of calls of the REST API are not checked";
+            self.error(&setting, text);
+        }
+        let mut keys = vec![];
+        for (i, settings) in identity.rest_keys.iter().enumerate() {
+            let key = check_access_key(&settings.access_key).and_then(|()| {
+                Ok(RestKey {
+                    access: KeyHash::of(&settings.access_key),
+                    secret: settings
+                        .secret_key
+                        .parse()
+                        .map_err(|_| "secret_key must be sha256: and 64 hexadecimal digits, as `leadgate caller new NAME --rest` prints it")?,
+                    tenant: match &settings.tenant {
+                        None => None,
+                        Some(name) => Some(tenant(name).map_err(|_| "tenant must be the name of a tenant")?.into()),
+                    },
+                })
+            });
+            match key {
+                Ok(key) => keys.push(key),
+                Err(expected) => self.error(&setting, &format!("entry {}: {expected}", i + 1)),
+            }
+        }
+        keys
+    }
+
+    /// Reads what a caller has of its own on the REST listener.
+    fn rest_rules(&mut self, at: &[&str; 2], identity: &IdentitySettings) -> RestRules {
+        let status = identity.rest_refusal_status;
+        if status.is_some_and(|status| !REFUSAL_STATUSES.contains(&status)) {
+            self.error(&[at[0], at[1], "rest_refusal_status"], "must be 429, 403 or 200");
+        }
+        RestRules {
+            criticality: identity.rest_criticality.map(Criticality::name),
+            max_wait: identity.rest_max_wait,
+            refusal_status: status,
+        }
+    }
+
     /// Reads the quota of callers without a table of their own. Credentials belong to one caller, so they have no default.
     pub(super) fn other_callers(&mut self, mut table: Table) -> Option<quota::CallerQuota> {
         let at = ["caller_defaults"];
@@ -196,6 +271,10 @@ impl Reader {
                 ("certificates", identity.certificates),
                 ("subjects", identity.subjects),
                 ("allow", identity.allow),
+                (
+                    "rest_keys",
+                    identity.rest_keys.into_iter().map(|key| key.access_key).collect(),
+                ),
             ] {
                 if !entries.is_empty() {
                     self.error(

@@ -182,7 +182,7 @@ impl UsableCredentials {
             if tenants.is_empty() {
                 warn(".tenants: is empty, so the caller may use no tenant");
             }
-            for pattern in allow {
+            for pattern in allow.iter().filter(|pattern| !pattern.is_rest()) {
                 if !paths.iter().any(|path| pattern.matches(path)) {
                     warn(&format!(".allow: \"{pattern}\" matches no RPC"));
                 }

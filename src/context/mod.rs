@@ -235,6 +235,11 @@ impl RequestContext {
         self.progress.counts().queued += waited;
     }
 
+    /// The total time that the request waited for slots so far.
+    pub fn queue_time(&self) -> Duration {
+        self.progress.counts().queued
+    }
+
     /// The same error with the attempts and the queue time so far.
     #[must_use]
     pub fn with_progress(&self, mut error: Error) -> Error {

@@ -94,6 +94,13 @@ impl AccountKeys {
 }
 
 impl Client {
+    /// Whether these are keys of the account.
+    pub fn has_keys(&self, access: &[u8], secret: &[u8]) -> bool {
+        let selection = self.shared.keys.selection();
+        let mut pairs = std::iter::once(selection.in_use().clone()).chain(selection.others());
+        pairs.any(|pair| pair.is(access, secret))
+    }
+
     /// Reads a pair again. A pair that has changed is used when LeadSquared accepts it ([`Client::maintain_keys`]).
     pub fn reload_keys(&self, name: PairName) -> std::result::Result<(), String> {
         let keys = &self.shared.keys;

@@ -102,6 +102,7 @@ pub struct GetActivitySetting(pub i32);
 
 impl Operation for CreateActivity {
     type Output = String;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "ProspectActivity.Create";
     const SAFETY: Safety = Safety::Once;
 
@@ -122,6 +123,7 @@ impl Operation for CreateActivity {
 
 impl Operation for UpdateActivity<'_> {
     type Output = String;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "CustomActivity/Update";
     const SAFETY: Safety = Safety::Once;
 
@@ -142,6 +144,7 @@ impl Operation for UpdateActivity<'_> {
 
 impl Operation for GetActivityDetails {
     type Output = Activity;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "GetActivityDetails";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -167,6 +170,7 @@ impl Operation for GetActivityDetails {
 
 impl Operation for RetrieveActivities {
     type Output = ActivityPage;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "ProspectActivity.Retrieve";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -190,6 +194,7 @@ impl Operation for RetrieveActivities {
 
 impl Operation for RetrieveModifiedActivities {
     type Output = ActivityPage;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "RetrieveRecentlyModified";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -225,6 +230,7 @@ impl Operation for RetrieveModifiedActivities {
 
 impl Operation for GetActivityTypes {
     type Output = Listed<ActivityType>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "ActivityTypes.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -261,6 +267,7 @@ const TYPES: ListShape = ListShape {
 
 impl Operation for GetActivitySetting {
     type Output = ActivityForm;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "GetActivitySetting";
     const SAFETY: Safety = Safety::Repeatable;
 

@@ -45,6 +45,7 @@ impl KeyOwner {
 
 impl Operation for UserByAccessKey {
     type Output = KeyOwner;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "UserByAccessKey.Get";
     const SAFETY: Safety = Safety::Repeatable;
 

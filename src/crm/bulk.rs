@@ -142,6 +142,7 @@ impl Batchable for CreateActivity {
 
 impl Operation for BatchRead {
     type Output = Vec<MemberResult<RawFields>>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = GetLeadsByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -199,6 +200,7 @@ impl Operation for BatchRead {
 
 impl Operation for BatchUpdate {
     type Output = Vec<MemberResult<WriteResult>>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead/Bulk/UpdateV2";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -264,6 +266,7 @@ impl Operation for BatchUpdate {
 
 impl Operation for BatchUpsert {
     type Output = Vec<MemberResult<WriteResult>>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead/Bulk/CreateOrUpdate";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -288,6 +291,7 @@ impl Operation for BatchUpsert {
 
 impl Operation for BatchCreate {
     type Output = Vec<MemberResult<WriteResult>>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead/Bulk/Create";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -311,6 +315,7 @@ impl Operation for BatchCreate {
 
 impl Operation for BatchCreateActivities {
     type Output = Vec<MemberResult<String>>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -434,6 +439,7 @@ mod tests {
         UpstreamResponse {
             status: StatusCode::OK,
             body: Bytes::from(body.to_string()),
+            head: Default::default(),
         }
     }
 
@@ -484,6 +490,7 @@ mod tests {
             let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
+                head: Default::default(),
             };
             let results = GetLeadById::batch_call(&members).decode(&response).unwrap();
             let name = |result: &MemberResult<RawFields>| match result {

@@ -257,7 +257,14 @@ fn parse(data: &[u8]) -> (HeaderMap, UpstreamResponse) {
         }
     }
     let body = Bytes::copy_from_slice(body);
-    (headers, UpstreamResponse { status, body })
+    (
+        headers,
+        UpstreamResponse {
+            status,
+            body,
+            head: Default::default(),
+        },
+    )
 }
 
 fn check_headers(headers: &HeaderMap) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
@@ -156,6 +157,12 @@ impl KeyPair {
     /// The headers of a request with these keys.
     pub(super) fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([(ACCESS_KEY, self.access.clone()), (SECRET_KEY, self.secret.clone())])
+    }
+
+    /// Whether the pair has these keys. Compares in constant time.
+    pub(super) fn is(&self, access: &[u8], secret: &[u8]) -> bool {
+        let is = |key: &HeaderValue, given: &[u8]| verify_slices_are_equal(key.as_bytes(), given).is_ok();
+        is(&self.access, access) & is(&self.secret, secret)
     }
 
     pub(super) fn record_success(&self, now: Instant) {

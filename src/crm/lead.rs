@@ -58,6 +58,7 @@ macro_rules! write_operation {
 
         impl Operation for $name {
             type Output = WriteResult;
+            type Request = UpstreamRequest;
             const NAME: &'static str = $endpoint;
             const SAFETY: Safety = Safety::Once;
 
@@ -109,6 +110,7 @@ pub struct CaptureLead {
 
 impl Operation for CaptureLead {
     type Output = WriteResult;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead.Capture";
     const SAFETY: Safety = Safety::Once;
 
@@ -178,6 +180,7 @@ pub struct GetLeadsByIds {
 
 impl Operation for GetLeadById {
     type Output = RawFields;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.GetById";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -194,6 +197,7 @@ impl Operation for GetLeadById {
 
 impl Operation for GetLeadByEmail {
     type Output = RawFields;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.GetByEmailaddress";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -210,6 +214,7 @@ impl Operation for GetLeadByEmail {
 
 impl Operation for GetLeadByPhone {
     type Output = RawFields;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "RetrieveLeadByPhoneNumber";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -234,6 +239,7 @@ impl Operation for GetLeadByPhone {
 
 impl Operation for GetLeadByNumber {
     type Output = RawFields;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -258,6 +264,7 @@ impl Operation for GetLeadByNumber {
 
 impl Operation for GetLeadsByIds {
     type Output = Listed<RawFields>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads/Retrieve/ByIds";
     const SAFETY: Safety = Safety::Repeatable;
 

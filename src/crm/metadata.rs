@@ -17,6 +17,7 @@ pub struct LeadsMetaData;
 
 impl Operation for LeadsMetaData {
     type Output = Listed<Field>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "LeadsMetaData.Get";
     const SAFETY: Safety = Safety::Repeatable;
 

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod bulk;
 mod cause;
 pub mod clock;
+pub mod endpoints;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod json;
@@ -19,6 +20,7 @@ mod last_check;
 pub mod lead;
 pub mod lost;
 pub mod metadata;
+pub mod passthrough;
 pub mod raw;
 pub mod removal;
 pub mod response;
@@ -33,7 +35,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -43,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::TenantLease;
 use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
+use crate::domain::rest::{RestCall, RestMethod, RestResponse};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
@@ -55,7 +59,8 @@ use clock::UpstreamClock;
 use keys::KeyPair;
 pub use keys::{KeyPairSource, KeySource, Keys, PairName};
 use last_check::LastCheck;
-use response::UpstreamResponse;
+use passthrough::Passthrough;
+use response::{ResponseHead, UpstreamResponse};
 use retry::{Retries, Safety};
 use to_end::ToEnd;
 
@@ -66,22 +71,51 @@ const MAX_QUERY_BYTES: usize = 16 * 1024;
 /// Maximum number of times that one attempt is sent again because its keys were rejected and another pair is in use.
 const MAX_KEY_SWITCHES: u32 = 2;
 
+/// Added to the time that a call has for its slot and its response, so that a call without time for a slot gets a free one.
+const MIN_PATIENCE: Duration = Duration::from_millis(1);
+
 /// A call of one endpoint: its request, and how its response is read. It is tested without a client.
 pub trait Operation: Sync {
     /// The result of a successful call.
     type Output: Send;
+    /// The form of its request.
+    type Request: Into<OutgoingRequest>;
     /// LeadSquared's name of the endpoint, for logs and metrics.
     const NAME: &'static str;
     /// Whether the call may be sent twice.
     const SAFETY: Safety;
     /// The kind of slot that the call needs.
     const COST: Cost = Cost::Call;
+    /// LeadSquared's name of the endpoint of this call.
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+    /// The name under which the latency of this call is measured.
+    fn measured_as(&self) -> &'static str {
+        self.name()
+    }
+    /// Whether this call may be sent twice.
+    fn safety(&self) -> Safety {
+        Self::SAFETY
+    }
+    /// The kind of slot that this call needs.
+    fn cost(&self) -> Cost {
+        Self::COST
+    }
+    /// Whether the path of this call may be any text of a client, so that no span has it.
+    fn has_foreign_path(&self) -> bool {
+        false
+    }
     /// The keys of what it writes. Calls with a common key are sent one after the other, in their order.
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
     /// Returns the request.
-    fn request(&self) -> UpstreamRequest;
+    fn request(&self) -> Self::Request;
+    /// Whether the rate limiter accepted the call.
+    fn verdict(response: &UpstreamResponse) -> Verdict {
+        response.verdict()
+    }
     /// Reads the response.
     fn decode(&self, response: &UpstreamResponse) -> Result<Self::Output>;
     /// The number of unreadable records in the response. The output has the readable ones.
@@ -100,6 +134,93 @@ pub struct UpstreamRequest {
     /// The JSON body of a POST. `None`: the request is a GET.
     pub body: Option<String>,
 }
+
+/// A request as it is sent, without host and keys.
+#[derive(Clone, Debug)]
+pub struct OutgoingRequest {
+    method: Method,
+    /// The path below the address of the account.
+    path: String,
+    query: OutgoingQuery,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+/// A query.
+#[derive(Clone, Debug)]
+enum OutgoingQuery {
+    /// Not encoded.
+    Pairs(Vec<(&'static str, String)>),
+    /// Encoded. Empty: there is none.
+    Encoded(String),
+}
+
+impl OutgoingRequest {
+    fn url(&self, base: &Url) -> Url {
+        let mut url = below(base, &self.path);
+        match &self.query {
+            OutgoingQuery::Pairs(pairs) if pairs.is_empty() => {}
+            OutgoingQuery::Pairs(pairs) => drop(url.query_pairs_mut().extend_pairs(pairs)),
+            OutgoingQuery::Encoded(query) if query.is_empty() => {}
+            OutgoingQuery::Encoded(query) => url.set_query(Some(query)),
+        }
+        url
+    }
+}
+
+impl From<UpstreamRequest> for OutgoingRequest {
+    fn from(request: UpstreamRequest) -> Self {
+        let UpstreamRequest { path, query, body } = request;
+        let mut headers = HeaderMap::new();
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        }
+        Self {
+            method: if body.is_some() { Method::POST } else { Method::GET },
+            path: format!("v2/{path}"),
+            query: OutgoingQuery::Pairs(query),
+            headers,
+            body: body.map(Bytes::from),
+        }
+    }
+}
+
+impl From<&RestCall> for OutgoingRequest {
+    fn from(call: &RestCall) -> Self {
+        let mut headers = HeaderMap::new();
+        let mut add = |name: HeaderName, value: &Option<Vec<u8>>| {
+            let value = value.as_ref().and_then(|value| HeaderValue::from_bytes(value).ok());
+            value.map(|value| headers.insert(name, value));
+        };
+        add(CONTENT_TYPE, &call.content_type);
+        add(ACCEPT, &call.accept);
+        if !call.body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        }
+        let method = match call.method {
+            RestMethod::Get => Method::GET,
+            RestMethod::Post => Method::POST,
+            RestMethod::Put => Method::PUT,
+            RestMethod::Delete => Method::DELETE,
+        };
+        // An empty POST has the length 0, a GET has no length.
+        let has_body = match call.method {
+            RestMethod::Get => false,
+            RestMethod::Post | RestMethod::Put => true,
+            RestMethod::Delete => !call.body.is_empty(),
+        };
+        Self {
+            method,
+            path: call.path.sent().to_owned(),
+            query: OutgoingQuery::Encoded(call.query.clone()),
+            headers,
+            body: has_body.then(|| call.body.clone()),
+        }
+    }
+}
+
+/// The content type of bodies.
+const JSON: &str = "application/json";
 
 /// Maximum of `breaker_failures`.
 const MAX_BREAKER_FAILURES: u32 = 1_000;
@@ -341,7 +462,7 @@ impl Client {
 
     /// Makes a call with one attempt only.
     pub async fn try_once<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
-        let mut retries = Retries::new(O::SAFETY, 1);
+        let mut retries = Retries::new(operation.safety(), 1);
         match self.attempt(context, operation, None, &mut retries).await {
             Ok(response) => Ok(response),
             Err(error) => {
@@ -370,24 +491,48 @@ impl Client {
             queued: Duration::ZERO,
         };
         // A refused call is not sent again.
-        let mut retries = Retries::new(O::SAFETY, 1);
+        let mut retries = Retries::new(operation.safety(), 1);
         Some(self.attempt(context, operation, Some(permit), &mut retries).await)
     }
 
     /// Waits until the call can be sent, for callers that write a record right before they send it.
     pub async fn acquire<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<CallPermit> {
-        let mut retries = Retries::new(O::SAFETY, 1);
+        let mut retries = Retries::new(operation.safety(), 1);
         self.acquire_for(context, &slot_request(operation), &mut retries).await
     }
 
     /// Makes a call. The first attempt uses the permit.
     pub async fn call_from<O: Operation>(
         &self,
+        permit: Option<CallPermit>,
+        context: &RequestContext,
+        operation: &O,
+    ) -> Result<O::Output> {
+        let retries = Retries::new(operation.safety(), self.shared.settings.max_attempts);
+        self.call_with(retries, permit, context, operation).await
+    }
+
+    /// Makes a call that is passed on. Each attempt must have its slot at `slot_by`, if it is given. `returns_refusals`: a refused call is
+    /// not sent again.
+    pub async fn pass_on(
+        &self,
+        context: &RequestContext,
+        call: &Passthrough<'_>,
+        slot_by: Option<Instant>,
+        returns_refusals: bool,
+    ) -> Result<RestResponse> {
+        let retries = Retries::new(call.safety(), self.shared.settings.max_attempts);
+        let retries = retries.with_slot_by(slot_by).returning_refusals(returns_refusals);
+        self.call_with(retries, None, context, call).await
+    }
+
+    async fn call_with<O: Operation>(
+        &self,
+        mut retries: Retries,
         mut permit: Option<CallPermit>,
         context: &RequestContext,
         operation: &O,
     ) -> Result<O::Output> {
-        let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
         loop {
             match self.attempt(context, operation, permit.take(), &mut retries).await {
                 Ok(response) => return Ok(response),
@@ -479,7 +624,20 @@ impl Client {
         retries: &mut Retries,
     ) -> Result<CallPermit> {
         let requeue = retries.requeue();
-        let (slot, queued) = timed(context, self.shared.quota.acquire(context, request, requeue)).await?;
+        let quota = &self.shared.quota;
+        let acquired = async {
+            let Some(by) = retries.slot_by() else {
+                return quota.acquire(context, request, requeue).await;
+            };
+            // The deadline of a call in the queue is that of its response.
+            let waiting = RequestContext {
+                deadline: by + quota.usual_latency(request.endpoint) + MIN_PATIENCE,
+                ..context.clone()
+            };
+            let slot = tokio::time::timeout_at(by, quota.acquire(&waiting, request, requeue)).await;
+            slot.unwrap_or_else(|_| Err(deadline_exceeded("a slot of the quota")))
+        };
+        let (slot, queued) = timed(context, acquired).await?;
         let connection = self.connection(context).await?;
         Ok(CallPermit {
             slot,
@@ -531,7 +689,7 @@ impl Client {
                 KeyDecision::SendAgain(result) if switches == MAX_KEY_SWITCHES => return result,
                 KeyDecision::SendAgain(_) => switches += 1,
             }
-            if O::SAFETY == Safety::Once {
+            if operation.safety() == Safety::Once {
                 context.not_executed().await;
             }
         }
@@ -546,7 +704,7 @@ impl Client {
         permit: CallPermit,
         retries: &mut Retries,
     ) -> Result<O::Output> {
-        if O::SAFETY == Safety::Once {
+        if operation.safety() == Safety::Once {
             context.begin().await?;
         }
         let queued = permit.queued;
@@ -585,10 +743,10 @@ impl Client {
                 .map_err(|error| error.with_status(response.status.as_u16()))
         });
         let unreadable = result.as_ref().map_or(0, O::unreadable);
-        end_attempt(span, O::NAME, status, result.as_ref().err());
+        end_attempt(span, operation.name(), status, result.as_ref().err());
         self.report(
             context,
-            O::NAME,
+            operation.name(),
             status,
             queued,
             took,
@@ -609,17 +767,18 @@ impl Client {
         permit: CallPermit,
         span: &mut Span,
     ) -> ExchangeResult {
-        let request = match self.build(operation.request(), pair) {
+        let request = match self.build(operation.request().into(), pair) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
         };
-        *span = attempt_span(&context.trace, &request);
+        let foreign = operation.has_foreign_path().then(|| operation.name());
+        *span = attempt_span(&context.trace, &request, foreign);
         let timeout = Instant::now() + self.shared.settings.timeout;
         let exchange = ToEnd::new(
-            self.clone().exchange(id, request, permit, timeout),
+            self.clone().exchange(id, request, permit, timeout, O::verdict),
             &self.shared.exchanges,
         );
-        match O::SAFETY {
+        match operation.safety() {
             Safety::Repeatable => match tokio::time::timeout_at(context.deadline, exchange).await {
                 Ok(result) => result,
                 Err(_) => (Err(deadline_exceeded(UPSTREAM_RESPONSE)), Vec::new()),
@@ -635,6 +794,7 @@ impl Client {
         mut request: reqwest::Request,
         permit: CallPermit,
         timeout: Instant,
+        verdict: fn(&UpstreamResponse) -> Verdict,
     ) -> ExchangeResult {
         let shared = &*self.shared;
         let CallPermit {
@@ -661,7 +821,7 @@ impl Client {
         match tokio::time::timeout_at(timeout, exchange).await {
             Ok(Ok((response, retry_after))) => {
                 shared.reached();
-                let (verdict, status) = (response.verdict(), response.status.as_u16());
+                let (verdict, status) = (verdict(&response), response.status.as_u16());
                 let obeys_retry_after = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
                 let outcome = breaker::BreakerSignal {
                     operation: id,
@@ -696,21 +856,18 @@ impl Client {
         }
     }
 
-    fn build(&self, request: UpstreamRequest, pair: &KeyPair) -> Result<reqwest::Request> {
+    fn build(&self, request: OutgoingRequest, pair: &KeyPair) -> Result<reqwest::Request> {
         let shared = &*self.shared;
-        let url = endpoint_url(&shared.base, request.path, &request.query);
+        let url = request.url(&shared.base);
         let bytes = url.query().map_or(0, str::len);
         if bytes > MAX_QUERY_BYTES {
             let text = format!("is too long for a URL: {bytes} bytes, encoded; must be at most {MAX_QUERY_BYTES}");
             return Err(Error::invalid("request", text));
         }
+        let builder = shared.http.request(request.method, url).headers(request.headers);
         let builder = match request.body {
-            None => shared.http.get(url),
-            Some(body) => shared
-                .http
-                .post(url)
-                .header(CONTENT_TYPE, "application/json")
-                .body(body),
+            None => builder,
+            Some(body) => builder.body(body),
         };
         builder
             .headers(pair.headers())
@@ -867,14 +1024,18 @@ impl Shared {
 }
 
 /// Starts the span of one attempt. It has neither the query of the URL, which may contain personal data, nor the headers with the keys.
-fn attempt_span(trace: &Trace, request: &reqwest::Request) -> Span {
+/// `foreign`: the name of the endpoint if the path is that of a client. Then the span has no URL.
+fn attempt_span(trace: &Trace, request: &reqwest::Request, foreign: Option<&'static str>) -> Span {
     let (method, url) = (request.method(), request.url());
-    let mut span = trace.client_span(|| format!("{method} {}", url.path()));
+    let mut span = trace.client_span(|| format!("{method} {}", foreign.unwrap_or_else(|| url.path())));
     span.set_with("http.request.method", || method.to_string());
     span.set_with("server.address", || url.host_str().unwrap_or_default().to_owned());
     span.set_with("server.port", || {
         i64::from(url.port_or_known_default().unwrap_or_default())
     });
+    if foreign.is_some() {
+        return span;
+    }
     span.set_with("url.full", || {
         let mut url = url.clone();
         url.set_query(None);
@@ -901,8 +1062,8 @@ fn end_attempt(mut span: Span, endpoint: &'static str, status: Option<u16>, erro
 /// The slot that a single call needs.
 fn slot_request<O: Operation>(operation: &O) -> SlotRequest {
     SlotRequest {
-        cost: O::COST,
-        endpoint: O::NAME,
+        cost: operation.cost(),
+        endpoint: operation.measured_as(),
         keys: operation.keys(),
         batch: None,
     }
@@ -927,11 +1088,17 @@ async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>
 
 /// The URL of an endpoint: the path is that after `/v2/`, the query is not encoded.
 fn endpoint_url(base: &Url, path: &str, query: &[(&'static str, String)]) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}/v2/{path}", base.path().trim_end_matches('/')));
+    let mut url = below(base, &format!("v2/{path}"));
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
     }
+    url
+}
+
+/// The URL of a path below the address of an account.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
     url
 }
 
@@ -981,8 +1148,10 @@ fn http_client(
 /// Reads a response of at most `max` bytes. Fails if the response is longer or incomplete.
 async fn read(mut response: reqwest::Response, max: usize, is_https: bool) -> Result<UpstreamResponse> {
     let status = response.status();
+    let mut head = ResponseHead::of(response.headers());
     let mut body = Vec::new();
-    let incomplete = |error| from_reqwest(error, is_https);
+    // Its status shows that the response had begun.
+    let incomplete = |error| from_reqwest(error, is_https).with_status(status.as_u16());
     while let Some(chunk) = response.chunk().await.map_err(incomplete)? {
         if body.len() + chunk.len() > max {
             let path = format!("byte {max}, which is upstream.max_answer_bytes");
@@ -993,11 +1162,12 @@ async fn read(mut response: reqwest::Response, max: usize, is_https: bool) -> Re
     // A byte order mark is not valid JSON.
     let body = bytes::Bytes::from(body);
     let body = if body.starts_with(b"\xef\xbb\xbf") {
+        head.marked_body = Some(body.clone());
         body.slice(3..)
     } else {
         body
     };
-    Ok(UpstreamResponse { status, body })
+    Ok(UpstreamResponse { status, body, head })
 }
 
 fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {

@@ -22,6 +22,7 @@ pub struct MergeLeads<'a> {
 
 impl Operation for DeleteLead<'_> {
     type Output = ();
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead/Delete/ById";
     const SAFETY: Safety = Safety::Once;
 
@@ -41,6 +42,7 @@ impl Operation for DeleteLead<'_> {
 
 impl Operation for MergeLeads<'_> {
     type Output = ();
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Lead.Merge";
     const SAFETY: Safety = Safety::Once;
 
@@ -74,6 +76,7 @@ mod tests {
         DeleteLead("x").decode(&UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
+            head: Default::default(),
         })
     }
 

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use regex_lite::Regex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,8 +22,35 @@ use crate::quota::Verdict;
 pub struct UpstreamResponse {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The body, decompressed.
+    /// The body, decompressed, without a byte order mark.
     pub body: Bytes,
+    /// What else is passed on.
+    pub head: ResponseHead,
+}
+
+/// The parts of a response that only a client of its own needs: some headers, as bytes, and the body with its byte order mark.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// `Content-Type`.
+    pub content_type: Option<Vec<u8>>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<Vec<u8>>,
+    /// `Allow`.
+    pub allow: Option<Vec<u8>>,
+    /// The body with its byte order mark. `None`: it has none.
+    pub marked_body: Option<Bytes>,
+}
+
+impl ResponseHead {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let value = |name| headers.get(name).map(|value| value.as_bytes().to_vec());
+        Self {
+            content_type: value(CONTENT_TYPE),
+            content_disposition: value(CONTENT_DISPOSITION),
+            allow: value(ALLOW),
+            marked_body: None,
+        }
+    }
 }
 
 /// The members of an exception. Other members are ignored.
@@ -65,6 +93,18 @@ impl UpstreamResponse {
             }) => Verdict::Refused(refusal),
             Ok(()) | Err(_) => Verdict::Accepted,
         }
+    }
+
+    /// The refusal of a call that is passed on. Only an exception or HTTP 429 is one: any other text is data.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        let exception = self.exception();
+        let text = exception.as_ref().map_or("", |exception| &exception.text);
+        let is_named = exception.as_ref().is_some_and(|exception| {
+            ["MXAPIRateLimitExceededException", "MXThrottleException"].contains(&exception.name.as_str())
+                || exception.is_error_with_message && named_limit(&exception.text).is_some()
+        });
+        let is_refused = is_named || self.status == StatusCode::TOO_MANY_REQUESTS;
+        is_refused.then(|| refusal(text))
     }
 
     /// Whether LeadSquared is failing: the response is from a proxy whose server is down.
@@ -117,9 +157,11 @@ impl UpstreamResponse {
         ]
         .into_iter()
         .find_map(Json::as_str);
+        let is_error_with_message = status.eq_ignore_ascii_case("Error") && envelope.exception_message.is_string();
         Some(Exception {
             name: name.to_owned(),
             text: text.unwrap_or_default().to_owned(),
+            is_error_with_message,
         })
     }
 
@@ -173,6 +215,8 @@ impl UpstreamResponse {
 struct Exception {
     name: String,
     text: String,
+    /// Whether the status is `Error` and the text is the `ExceptionMessage`.
+    is_error_with_message: bool,
 }
 
 impl Exception {
@@ -266,6 +310,7 @@ pub(super) fn row_error(name: &str, text: &str) -> Error {
     let exception = Exception {
         name: name.to_owned(),
         text: text.to_owned(),
+        is_error_with_message: false,
     };
     exception.error(StatusCode::OK)
 }
@@ -376,6 +421,7 @@ mod tests {
         UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
+            head: Default::default(),
         }
     }
 

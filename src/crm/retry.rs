@@ -216,6 +216,10 @@ pub struct Retries {
     failures: u32,
     pauses: ExponentialBackoff,
     requeue: Option<Requeue>,
+    /// When each attempt must have its slot, if not only before the deadline of the caller.
+    slot_by: Option<Instant>,
+    /// Whether a refused call is not sent again.
+    returns_refusals: bool,
     /// The details of the last attempt that failed.
     last_failure: Box<FailureDetails>,
 }
@@ -236,8 +240,30 @@ impl Retries {
             failures: 0,
             pauses,
             requeue: None,
+            slot_by: None,
+            returns_refusals: false,
             last_failure: Box::default(),
         }
+    }
+
+    /// The same attempts, each of which must have its slot at that time.
+    #[must_use]
+    pub fn with_slot_by(self, slot_by: Option<Instant>) -> Self {
+        Self { slot_by, ..self }
+    }
+
+    /// The same attempts. With `true`, a refused call is not sent again.
+    #[must_use]
+    pub fn returning_refusals(self, returns_refusals: bool) -> Self {
+        Self {
+            returns_refusals,
+            ..self
+        }
+    }
+
+    /// When each attempt must have its slot.
+    pub fn slot_by(&self) -> Option<Instant> {
+        self.slot_by
     }
 
     /// The operation, for the circuit breaker.
@@ -268,6 +294,7 @@ impl Retries {
             context.not_executed().await;
         }
         match decision {
+            Decision::Requeue if self.returns_refusals => Err(self.final_error(context, error)),
             Decision::Requeue => Ok(()),
             Decision::Retry => {
                 self.failures += 1;
@@ -280,7 +307,8 @@ impl Retries {
                     return Ok(());
                 }
                 // The error is more useful now than after a pause that lasts until the deadline.
-                if Instant::now() + pause >= context.deadline {
+                let end = self.slot_by.map_or(context.deadline, |by| by.min(context.deadline));
+                if Instant::now() + pause >= end {
                     return Err(self.final_error(context, error));
                 }
                 context.wait("another attempt", tokio::time::sleep(pause)).await
@@ -349,6 +377,7 @@ mod tests {
         let response = UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::copy_from_slice(body.as_bytes()),
+            head: Default::default(),
         };
         match response.json::<serde_json::Value>() {
             Ok(_) => "success".to_owned(),

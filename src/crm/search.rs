@@ -64,6 +64,7 @@ pub struct ModifiedLeadsPage {
 
 impl Operation for SearchLeads {
     type Output = Listed<RawFields>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -118,6 +119,7 @@ impl SearchLeads {
 
 impl Operation for QuickSearchLeads {
     type Output = Listed<RawFields>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.GetByQuickSearch";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -136,6 +138,7 @@ impl Operation for QuickSearchLeads {
 
 impl Operation for RecentlyModifiedLeads {
     type Output = ModifiedLeadsPage;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Leads.RecentlyModified";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -247,6 +250,7 @@ mod tests {
         UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
+            head: Default::default(),
         }
     }
 
@@ -396,6 +400,7 @@ mod tests {
             let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: body.into(),
+                head: Default::default(),
             };
             let page = modified().decode(&response).unwrap();
             let ids: Vec<_> = page

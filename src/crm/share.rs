@@ -48,6 +48,7 @@ pub struct AccessStatus {
 
 impl Operation for GrantAccess<'_> {
     type Output = String;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "EntityAccess.Share";
     const SAFETY: Safety = Safety::Once;
 
@@ -68,6 +69,7 @@ impl Operation for GrantAccess<'_> {
 
 impl Operation for RevokeAccess<'_> {
     type Output = String;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "EntityAccess.Revoke";
     const SAFETY: Safety = Safety::Once;
 
@@ -94,6 +96,7 @@ impl Operation for RevokeAccess<'_> {
 
 impl Operation for GetAccessStatus<'_> {
     type Output = AccessStatus;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "EntityAccess.Status";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -276,6 +279,7 @@ mod tests {
         UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from(body.to_string()),
+            head: Default::default(),
         }
     }
 
@@ -349,6 +353,7 @@ mod tests {
         let page = UpstreamResponse {
             status: StatusCode::BAD_GATEWAY,
             body: Bytes::from("<html>No such share</html>"),
+            head: Default::default(),
         };
         assert_eq!(
             revoke.decode(&page).unwrap_err().kind,

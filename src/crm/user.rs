@@ -21,6 +21,7 @@ pub struct RetrieveUser(pub UserKey);
 
 impl Operation for GetUsers {
     type Output = Listed<User>;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "Users.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -43,6 +44,7 @@ impl Operation for GetUsers {
 
 impl Operation for RetrieveUser {
     type Output = User;
+    type Request = UpstreamRequest;
     const NAME: &'static str = "User/Retrieve";
     const SAFETY: Safety = Safety::Repeatable;
 

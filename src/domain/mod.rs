@@ -18,6 +18,7 @@ mod nearest;
 pub mod number;
 pub mod pause;
 pub mod phone;
+pub mod rest;
 pub mod share;
 pub mod time;
 pub mod usage;

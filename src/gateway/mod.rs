@@ -13,6 +13,7 @@ mod modified;
 mod reads;
 mod reconcile;
 mod removal;
+mod rest;
 mod search;
 mod unfinished;
 
@@ -34,6 +35,7 @@ pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
 use crate::crm::lead::{CapturedLeadId, ClearWith};
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
+use crate::crm::passthrough::UnknownPaths;
 pub use crate::crm::search::MODIFIED;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
@@ -41,6 +43,7 @@ use crate::domain::handover::Handover;
 use crate::domain::lead::WriteResult;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
+use crate::domain::rest::RestResult;
 use crate::domain::usage::QuotaUsage;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Cause, Error, ErrorKind, Recovery, Result, Violation};
@@ -59,6 +62,7 @@ pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
+pub use rest::{RestEntry, RestOptions, is_rest_read, rest_costs_bulk, rest_name};
 pub use search::LeadSearch;
 
 /// The settings of one account (`[tenants.NAME]`), except for those of the client and the quota.
@@ -179,6 +183,8 @@ pub struct Gateway {
     activity_types: Cached<GetActivityTypes, Listed<ActivityType>>,
     requests: Arc<Requests<WriteResult>>,
     posts: Arc<Requests<String>>,
+    passed_on: Arc<Requests<RestResult>>,
+    unknown_paths: UnknownPaths,
     settings: WriteSettings,
     batching: Batching,
     reads: Reads,
@@ -224,6 +230,8 @@ impl Gateway {
             sharing: Sharing::new(parts, settings.sharing),
             activity_types: Cached::new(crm.clone(), GetActivityTypes, |types, _| types, lifetime, tasks.clone()),
             posts: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
+            passed_on: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
+            unknown_paths: UnknownPaths::default(),
             activity_offset: settings.activity_offset,
             country_code: settings.default_country_code,
             requests: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
@@ -305,6 +313,11 @@ impl Gateway {
     /// Changes the limits of the account's quota.
     pub fn set_limits(&self, limits: &QuotaLimits) {
         self.quota.set_limits(limits);
+    }
+
+    /// Maximum number of calls of a caller in a window, if it has one of its own.
+    pub fn calls_per_window(&self, caller: &str) -> Option<u32> {
+        self.quota.calls_per_window(caller)
     }
 
     /// Changes the parts of the account's quota that callers may use.

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::domain::pause::Pause;
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthMode, Authenticator, Caller, Identification};
+use crate::identity::{AuthMode, Authenticator, Caller, Identification, RestRules};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{Tenant, Tenants};
 
@@ -124,6 +124,7 @@ impl AccessControl {
             let caller = Arc::new(Caller {
                 name: metadata::caller(headers)?,
                 permissions: Permissions::all(),
+                rest: RestRules::default(),
             });
             return Ok(Identified::Caller(Some(caller)));
         }

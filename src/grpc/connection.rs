@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
@@ -29,7 +29,8 @@ use super::connection_activity::{ConnectionActivity, TrackedService};
 use super::elements::MethodInfo;
 use super::forwarding::{self, DispatchOrder, Dispatcher, OriginOrders, PeerPort, PeerRequest, RpcToDispatch};
 use super::guarded_stream::{GuardedStream, StreamLimits};
-use super::keyed_limit::{KeyedLimit, KeyedPermit};
+use super::keyed_limit::KeyedLimit;
+use super::limits::{ConnectionPermit, Refusals};
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
 use super::peer_connections::{AdmittedPeer, PeerConnections};
@@ -79,8 +80,6 @@ const MIN_HTTP1_BUFFER: usize = 8 * 1024;
 /// `server.stream_read_timeout`. A stream fails after `server.stream_read_timeout`, but only once its buffer is full, and its client
 /// may still read the error.
 const UNREAD_FACTOR: u32 = 5;
-/// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
-const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The time after which a caller above a limit of its own should retry, and any caller above `server.max_streams`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
@@ -94,27 +93,6 @@ const MAX_PROBE_STREAMS: u32 = 8;
 /// Maximum number of bytes of the error of a handshake in the log.
 const MAX_ERROR_BYTES: usize = 200;
 
-/// The limits of open connections.
-struct ConnectionLimits {
-    all: Arc<Semaphore>,
-    addresses: Arc<KeyedLimit<IpAddr>>,
-    refusals: Arc<Refusals>,
-}
-
-impl ConnectionLimits {
-    /// Returns the permits of a new connection, or `None` if a limit is reached.
-    fn acquire(&self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
-        let of_all = self.all.clone().try_acquire_owned().ok();
-        let setting = match of_all.map(|all| (all, self.addresses.acquire(address))) {
-            Some((of_all, Some(of_address))) => return Some((of_all, of_address)),
-            Some((_, None)) => "server.max_connections_per_address",
-            None => "server.max_connections",
-        };
-        self.refusals.report(setting);
-        None
-    }
-}
-
 /// The limits of TLS handshakes in progress.
 struct HandshakeLimits {
     all: Semaphore,
@@ -126,23 +104,6 @@ impl HandshakeLimits {
         Self {
             all: Semaphore::new(max as usize),
             addresses: KeyedLimit::new((max / HANDSHAKE_SHARES).max(1)),
-        }
-    }
-}
-
-/// Reports the connections that are closed because of a limit.
-struct Refusals {
-    last: Mutex<Option<Instant>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Refusals {
-    fn report(&self, setting: &'static str) {
-        self.metrics.connection_refused(setting);
-        let now = Instant::now();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(setting, "closing new connections: a limit is reached");
         }
     }
 }
@@ -166,15 +127,8 @@ pub(super) async fn serve(
     metrics: Arc<Metrics>,
 ) {
     let settings = server.settings.clone();
-    let refusals = Arc::new(Refusals {
-        last: Mutex::default(),
-        metrics: metrics.clone(),
-    });
-    let connection_limits = ConnectionLimits {
-        all: Arc::new(Semaphore::new(settings.max_connections as usize)),
-        addresses: KeyedLimit::new(settings.max_connections_per_address),
-        refusals: refusals.clone(),
-    };
+    let shared_limits = server.limits.clone();
+    let refusals = shared_limits.refusals.clone();
     let peer_connections = PeerConnections::new(settings.max_connections, settings.handshake_timeout);
     let context = Arc::new(ConnectionContext {
         routes,
@@ -211,7 +165,7 @@ pub(super) async fn serve(
                 is_failing = false;
                 let peer = peer.ip().to_canonical();
                 let admitted = match context.port {
-                    Port::Callers(_) => connection_limits.acquire(peer).map(Admitted::Caller),
+                    Port::Callers(_) => shared_limits.connection(peer).map(Admitted::Caller),
                     Port::Replicas(_) => match peer_connections.admit(peer) {
                         Some(replica) => Some(Admitted::Replica(replica)),
                         None => {
@@ -244,7 +198,7 @@ pub(super) async fn serve(
 
 /// A connection within the limits of its port.
 enum Admitted {
-    Caller((OwnedSemaphorePermit, KeyedPermit<IpAddr>)),
+    Caller(ConnectionPermit),
     Replica(Arc<AdmittedPeer>),
 }
 
@@ -252,7 +206,7 @@ impl Admitted {
     /// Serves the connection until it ends.
     async fn serve(self, stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
         match self {
-            Self::Caller(_permits) => begin(stream, peer, None, context).await,
+            Self::Caller(_permit) => begin(stream, peer, None, context).await,
             Self::Replica(replica) => {
                 let metrics = context.metrics.clone();
                 tokio::select! {

@@ -80,6 +80,9 @@ mutations! {
     RevokeShareRequest = "RevokeShare",
     ExtendShareRequest = "ExtendShare",
     }
+    "RestService" {
+    CallRequest = "Call",
+    }
 }
 
 /// The other RPCs that change something. The rows of an import have request ids of their own.

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::authorization::{AccessControl, StreamAccess};
+use super::limits::SharedLimits;
 use super::metadata::{criticality, has_deadline, time_limit};
 use super::permits::{InternalRequestId, RpcPermit, RpcStart};
 use super::response_budget::ResponseBudget;
@@ -40,6 +41,7 @@ pub(super) struct ServerContext {
     pub(super) settings: Arc<ServerSettings>,
     /// `None`: there is no audit.
     pub(super) audit: Option<AuditLog>,
+    pub(super) limits: Arc<SharedLimits>,
     pub(super) unary_limit: Arc<UnaryLimit>,
     /// The permits of `server.max_streams`.
     pub(super) streams: Arc<Semaphore>,

@@ -15,10 +15,10 @@ use super::body::MessageLimits;
 use super::connection::Port;
 use super::elements::MessageSchema;
 use super::forwarding::{Dispatcher, KeptMessages, PeerEvents, PeerPort, Peers};
+use super::limits::SharedLimits;
 use super::rpc::ServerContext;
 use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
-use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
 use crate::audit::AuditLog;
 use crate::identity::Authenticator;
@@ -42,6 +42,8 @@ pub struct ServerParts {
     pub tls: Option<Arc<Tls>>,
     /// `None`: there is no audit.
     pub audit: Option<AuditLog>,
+    /// The limits that all listeners share.
+    pub limits: Arc<SharedLimits>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// The tasks of RPCs.
@@ -73,21 +75,23 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
         settings,
         tls,
         audit,
+        limits: shared_limits,
         metrics,
         tasks,
         cluster,
         tracing,
     } = parts;
     let drain = settings.drain;
-    let unary_limit = UnaryLimit::new(settings.max_in_flight);
+    let unary_limit = shared_limits.unary.clone();
     let limits = Arc::new(MessageLimits {
         bytes: settings.max_request_bytes,
         elements: settings.max_message_elements,
         schema: MessageSchema::new(&services::DESCRIPTORS),
-        unfinished: UnfinishedMessages::new(settings.max_unfinished_bytes),
+        unfinished: shared_limits.unfinished.clone(),
     });
     let context = ServerContext {
         access: AccessControl::new(authenticator, tenants, metrics.clone()),
+        limits: shared_limits,
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),

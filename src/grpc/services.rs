@@ -14,9 +14,11 @@ use super::pb;
 use super::pb::activity_service_server::ActivityServiceServer;
 use super::pb::lead_service_server::LeadServiceServer;
 use super::pb::quota_service_server::QuotaServiceServer;
+use super::pb::rest_service_server::RestServiceServer;
 use super::pb::share_service_server::ShareServiceServer;
 use super::pb::user_service_server::UserServiceServer;
 use super::quota::QuotaHandlers;
+use super::rest::RestHandlers;
 use super::rpc::ServerContext;
 use super::share::ShareHandlers;
 use super::user::UserHandlers;
@@ -45,6 +47,7 @@ services! {
     ActivityServiceServer<ActivityHandlers>,
     UserServiceServer<UserHandlers>,
     QuotaServiceServer<QuotaHandlers>,
+    RestServiceServer<RestHandlers>,
 }
 
 /// The encoded descriptors of all services, health and reflection included.

@@ -295,7 +295,7 @@ fn entry(error: &Error) -> StatusEntry<'_> {
 }
 
 /// Returns the reason of an error, for ErrorInfo and the log.
-pub(super) fn reason(error: &Error) -> &'static str {
+pub fn reason(error: &Error) -> &'static str {
     entry(error).reason.as_str_name()
 }
 

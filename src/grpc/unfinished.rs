@@ -28,7 +28,7 @@ struct Entry {
 
 /// The incomplete message of one request. Dropping it releases its bytes.
 #[derive(Debug)]
-pub(super) struct UnfinishedMessage {
+pub struct UnfinishedMessage {
     all: Arc<UnfinishedMessages>,
     /// The number of the message. `None` while it has no bytes.
     number: Option<u64>,
@@ -67,7 +67,7 @@ impl State {
 
 impl UnfinishedMessage {
     /// Adds bytes to the message. Above the limit, the largest message is dropped, which may be this one.
-    pub(super) fn grow(&mut self, bytes: usize) {
+    pub fn grow(&mut self, bytes: usize) {
         let mut state = self.all.lock();
         let number = match self.number {
             None => {
@@ -95,7 +95,7 @@ impl UnfinishedMessage {
     }
 
     /// Whether the message was dropped. If not, the task is woken when that happens.
-    pub(super) fn is_dropped(&self, context: &Context<'_>) -> bool {
+    pub fn is_dropped(&self, context: &Context<'_>) -> bool {
         let Some(number) = self.number else {
             return false;
         };

@@ -19,12 +19,17 @@ const SECRET: usize = 43;
 const ALGORITHM: &str = "sha256:";
 
 /// The SHA-256 of a key. `sha256:` and 64 hexadecimal digits in the settings.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
     /// The hash of a key.
     pub fn of(key: &str) -> Self {
+        Self::of_bytes(key.as_bytes())
+    }
+
+    /// The hash of a key that may be no text.
+    pub fn of_bytes(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 

@@ -9,7 +9,7 @@ use super::certificate::SubjectName;
 use super::issuer::Issuer;
 use super::jwt::Refusal;
 use super::permission::Permissions;
-use super::{AuthConfig, AuthMode, Caller, Credential, Registry, api_key};
+use super::{AuthConfig, AuthMode, Caller, Credential, Registry, RestCaller, RestRules, api_key};
 
 /// The scheme of the metadata entry `authorization`, in lower case.
 const SCHEME: &[u8] = b"bearer ";
@@ -89,9 +89,15 @@ impl Authenticator {
             AuthMode::None => Some(Arc::new(Caller {
                 name: name.into(),
                 permissions: Permissions::all(),
+                rest: RestRules::default(),
             })),
             AuthMode::Callers => self.registry.load().named(name),
         }
+    }
+
+    /// The caller of a pair of keys of the REST listener, in any mode.
+    pub fn identify_rest(&self, access: &[u8], secret: &[u8]) -> Option<RestCaller> {
+        self.registry.load().identify_rest(access, secret)
     }
 
     /// Fetches the keys of the issuer, unless they were fetched a short time ago.

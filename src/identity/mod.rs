@@ -9,6 +9,7 @@ pub mod certificate;
 mod issuer;
 pub mod jwt;
 pub mod permission;
+pub mod rest_key;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use self::api_key::KeyHash;
 use self::certificate::SubjectName;
 use self::permission::Permissions;
+pub use self::rest_key::{RestCaller, RestKey, RestRules};
 pub use admin_token::AdminToken;
 pub use authenticator::{Authenticator, Identification};
 pub use issuer::{Issuer, JwksSource, JwtConfig};
@@ -35,6 +37,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What this caller may do.
     pub permissions: Arc<Permissions>,
+    /// What it has of its own on the REST listener.
+    pub rest: RestRules,
 }
 
 /// The credentials and permissions of one caller: the part of `[callers.NAME]` that is not its share of the quota.
@@ -48,6 +52,10 @@ pub struct CallerIdentity {
     pub subjects: Vec<String>,
     /// The permissions.
     pub permissions: Permissions,
+    /// Its pairs of keys of the REST listener.
+    pub rest_keys: Vec<RestKey>,
+    /// What it has of its own on the REST listener.
+    pub rest: RestRules,
 }
 
 /// The credentials of one RPC. Their Debug form shows no secret.
@@ -110,6 +118,8 @@ pub struct Registry {
     callers: HashMap<Arc<str>, (Arc<Caller>, Vec<KeyHash>)>,
     subjects: HashMap<String, Arc<Caller>>,
     certificates: HashMap<SubjectName, Arc<Caller>>,
+    /// By the hash of the access key: the hash of the secret key, and the caller.
+    rest_keys: HashMap<KeyHash, (KeyHash, RestCaller)>,
 }
 
 impl Registry {
@@ -123,7 +133,9 @@ impl Registry {
             let caller = Arc::new(Caller {
                 name: name.into(),
                 permissions: Arc::new(identity.permissions.clone()),
+                rest: identity.rest.clone(),
             });
+            conflicts.extend(registry.add_rest_keys(&caller, &identity.rest_keys));
             let keys = identity.api_keys.clone();
             registry.callers.insert(caller.name.clone(), (caller.clone(), keys));
             insert(
@@ -151,6 +163,37 @@ impl Registry {
     /// The caller of that name.
     pub fn named(&self, name: &str) -> Option<Arc<Caller>> {
         self.callers.get(name).map(|(caller, _)| caller.clone())
+    }
+
+    /// The caller of a pair of keys of the REST listener. Takes the same time for an unknown access key.
+    pub fn identify_rest(&self, access: &[u8], secret: &[u8]) -> Option<RestCaller> {
+        let known = self.rest_keys.get(&KeyHash::of_bytes(access));
+        // The secret of an unknown access key is compared, too.
+        let nobody = KeyHash::of_bytes(b"");
+        let expected = known.map_or(&nobody, |(expected, _)| expected);
+        let is_valid = expected.is(&KeyHash::of_bytes(secret));
+        known.filter(|_| is_valid).map(|(_, caller)| caller.clone())
+    }
+
+    /// Adds the pairs of keys of a caller. Access keys of other pairs are conflicts.
+    fn add_rest_keys(&mut self, caller: &Arc<Caller>, keys: &[RestKey]) -> Vec<CredentialConflict> {
+        let mut conflicts = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            match self.rest_keys.entry(key.access.clone()) {
+                Entry::Vacant(vacant) => {
+                    let tenant = key.tenant.clone();
+                    let caller = caller.clone();
+                    vacant.insert((key.secret.clone(), RestCaller { caller, tenant }));
+                }
+                Entry::Occupied(other) => conflicts.push(CredentialConflict {
+                    caller: caller.name.to_string(),
+                    setting: "rest_keys",
+                    number: i + 1,
+                    other: other.get().1.caller.name.to_string(),
+                }),
+            }
+        }
+        conflicts
     }
 
     /// The caller of a credential. `None` if the credential is unknown, revoked or expired: callers cannot tell which.

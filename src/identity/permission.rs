@@ -31,12 +31,18 @@ pub enum Names {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeSet<String>);
 
-/// A pattern of RPCs: `Service/Method`, where each part may end with `*`, or `*` for every RPC. The package `leadgate.v1.`
-/// may be left out.
+/// A pattern of what a caller may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MethodPattern {
-    service: Part,
-    method: Part,
+pub struct MethodPattern(Pattern);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    /// `*`: every RPC, and every endpoint of the REST API.
+    All,
+    /// `Service/Method`, where each part may end with `*`. The package `leadgate.v1.` may be left out.
+    Rpc { service: Part, method: Part },
+    /// `REST:Service.svc/Operation`: endpoints of the REST API, in lower case. `*` at the end matches any text.
+    Rest(Part),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +51,8 @@ enum Part {
     StartsWith(String),
 }
 
+/// The beginning of the patterns of the REST API.
+const REST: &str = "REST:";
 /// The package of leadgate's own services.
 const PACKAGE: &str = "leadgate.v1.";
 
@@ -52,6 +60,16 @@ impl Permissions {
     /// Whether both have the same rules for fields.
     pub fn has_field_rules_of(&self, other: &Self) -> bool {
         self.deny_fields == other.deny_fields && self.hide_fields == other.hide_fields
+    }
+
+    /// Whether there is a rule for fields.
+    pub fn has_field_rules(&self) -> bool {
+        !self.deny_fields.is_empty() || !self.hide_fields.is_empty()
+    }
+
+    /// Whether the caller may call an endpoint of the REST API: `service.svc/operation` in lower case.
+    pub fn allows_rest(&self, folded: &str) -> bool {
+        self.allow.iter().any(|pattern| pattern.matches_rest(folded))
     }
 
     /// Everything is permitted: a gateway without authentication.
@@ -138,13 +156,9 @@ impl<S: AsRef<str>> FromIterator<S> for Attributes {
 }
 
 impl MethodPattern {
-    /// The pattern of every RPC.
+    /// The pattern of everything.
     fn all() -> Self {
-        let every = || Part::StartsWith(String::new());
-        Self {
-            service: every(),
-            method: every(),
-        }
+        Self(Pattern::All)
     }
 
     /// Whether it matches an RPC, such as `/leadgate.v1.LeadService/GetLead`.
@@ -154,7 +168,28 @@ impl MethodPattern {
         };
         // A path of one part names no RPC.
         let (service, method) = path.split_once('/').unwrap_or((path, ""));
-        self.service.matches(service) && self.method.matches(method)
+        match &self.0 {
+            Pattern::All => true,
+            Pattern::Rpc {
+                service: of_service,
+                method: of_method,
+            } => of_service.matches(service) && of_method.matches(method),
+            Pattern::Rest(_) => false,
+        }
+    }
+
+    /// Whether it matches an endpoint of the REST API: `service.svc/operation` in lower case.
+    pub fn matches_rest(&self, folded: &str) -> bool {
+        match &self.0 {
+            Pattern::All => true,
+            Pattern::Rest(part) => part.matches(folded),
+            Pattern::Rpc { .. } => false,
+        }
+    }
+
+    /// Whether it is a pattern of the REST API.
+    pub fn is_rest(&self) -> bool {
+        matches!(self.0, Pattern::Rest(_))
     }
 }
 
@@ -175,6 +210,9 @@ impl FromStr for MethodPattern {
             only at the end of a part";
         if text == "*" {
             return Ok(Self::all());
+        }
+        if let Some(endpoints) = text.strip_prefix(REST) {
+            return rest_pattern(endpoints).map(|part| Self(Pattern::Rest(part)));
         }
         let part = |text: &str| {
             let is_name = |text: &str| {
@@ -197,10 +235,10 @@ impl FromStr for MethodPattern {
             true => service.to_owned(),
             false => format!("{PACKAGE}{service}"),
         };
-        Ok(Self {
+        Ok(Self(Pattern::Rpc {
             service: part(&service)?,
             method: part(method)?,
-        })
+        }))
     }
 }
 
@@ -210,7 +248,24 @@ impl fmt::Display for MethodPattern {
             Part::Exactly(text) => text.clone(),
             Part::StartsWith(text) => format!("{text}*"),
         };
-        write!(f, "{}/{}", part(&self.service), part(&self.method))
+        match &self.0 {
+            Pattern::All => f.write_str("*"),
+            Pattern::Rpc { service, method } => write!(f, "{}/{}", part(service), part(method)),
+            Pattern::Rest(endpoints) => write!(f, "{REST}{}", part(endpoints)),
+        }
+    }
+}
+
+/// The pattern of endpoints of the REST API.
+fn rest_pattern(text: &str) -> Result<Part, &'static str> {
+    const EXPECTED: &str = "must be \"REST:*\" or REST:SERVICE.svc/OPERATION, such as \"REST:LeadManagement.svc/Leads.*\"; a * \
+        stands only at the end";
+    let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+    let folded = text.to_ascii_lowercase();
+    match folded.strip_suffix('*') {
+        Some(start) if is_name(start) => Ok(Part::StartsWith(start.to_owned())),
+        None if is_name(&folded) && folded.contains('/') => Ok(Part::Exactly(folded)),
+        _ => Err(EXPECTED),
     }
 }
 
@@ -269,6 +324,35 @@ mod tests {
             let result = text.parse::<MethodPattern>();
             assert!(result.is_err(), "{text} {result:?}");
         }
+    }
+
+    #[test]
+    fn a_pattern_of_the_rest_api_ignores_case_and_matches_slashes() {
+        let matches = |pattern: &str, endpoint: &str| pattern.parse::<MethodPattern>().unwrap().matches_rest(endpoint);
+        let bulk = "leadmanagement.svc/lead/bulk/create";
+        for pattern in [
+            "*",
+            "REST:*",
+            "REST:LeadManagement.svc/*",
+            "REST:LEADMANAGEMENT.svc/Lead/Bulk/Create",
+            "REST:Lead*",
+        ] {
+            assert!(matches(pattern, bulk), "{pattern}");
+        }
+        for pattern in [
+            "REST:LeadManagement.svc/Leads.*",
+            "REST:LeadManagement.svc/Lead/Bulk",
+            "*/*",
+            "LeadService/*",
+        ] {
+            assert!(!matches(pattern, bulk), "{pattern}");
+        }
+        for text in ["REST:", "REST:a b/c", "REST:*x", "REST:a/*b", "REST:name", "rest:*"] {
+            assert!(text.parse::<MethodPattern>().is_err(), "{text}");
+        }
+        let rest: MethodPattern = "REST:*".parse().unwrap();
+        assert!(!rest.matches("/leadgate.v1.RestService/Call") && rest.to_string() == "REST:*");
+        assert!(Permissions::all().allows_rest(bulk) && !Permissions::default().allows_rest(bulk));
     }
 
     #[test]

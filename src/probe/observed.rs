@@ -153,6 +153,7 @@ impl Observed {
         let response = UpstreamResponse {
             status: http::StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
+            head: Default::default(),
         };
         Self::new(&response, Duration::from_millis(120), str::to_owned)
     }

@@ -631,6 +631,7 @@ mod tests {
             response: crate::crm::response::UpstreamResponse {
                 status: http::StatusCode::from_u16(status).unwrap(),
                 body: body.to_owned().into(),
+                head: Default::default(),
             },
             version: http::Version::HTTP_11,
             headers: http::HeaderMap::new(),

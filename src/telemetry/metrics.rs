@@ -139,6 +139,7 @@ const CODE: &str = "`OK`, or the code of the error: `CANCELLED`, `UNKNOWN`, `INV
                     `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, `UNAUTHENTICATED`";
 const REASON: &str = "`OK`, or the [reason of the error](errors.md), such as `QUEUE_FULL` or `OUTCOME_UNKNOWN`; the gRPC code if the error has no reason";
 const ENDPOINT: &str = "LeadSquared's name of the endpoint, such as `Lead.Create`";
+const REST_ENDPOINT: &str = "`Service.svc/Operation` as documented by LeadSquared, such as `LeadManagement.svc/Lead.Create`; `other` for all other paths";
 const OUTCOME: &str = "`ok`, or the kind of error: `refused` (rate limit), `no-answer`, `unreachable`, `unreadable`, `credentials-rejected`, \
                        `denied`, `feature-disabled`, `exception`, `invalid`, `duplicate`, `not-found`, `not-a-sales-user`, \
                        `share-limit-reached`, `response-too-large`, `owner-moved`";
@@ -164,6 +165,12 @@ labels! {
     CallerLabels { caller: Name = CALLER, tenant: Name = TENANT }
     AttemptLabels { tenant: Name = TENANT, endpoint: &'static str = ENDPOINT, outcome: &'static str = OUTCOME }
     EndpointLabels { tenant: Name = TENANT, endpoint: &'static str = ENDPOINT }
+    RestLabels {
+        tenant: Name = "the names of `[tenants.NAME]`; `unknown` for requests that were refused before the tenant was known",
+        caller: Name = CALLER,
+        endpoint: &'static str = REST_ENDPOINT,
+        status: u16 = "the HTTP status",
+    }
     CauseLabels { tenant: Name = TENANT, cause: &'static str = CAUSE }
     RefusalLabels { tenant: Name = TENANT, status: u16 = "the HTTP status: `429`, `403` or `200`" }
     TenantLabels { tenant: Name = TENANT }
@@ -333,6 +340,19 @@ metrics! {
         "Reads that used the response of another read, by tenant and kind of that read: in progress (flight) or finished (cache)";
     cache_lookups: Family<CacheLabels, Counter> = "cache_lookups",
         "Lookups of metadata, users and activity types in the cache, by tenant, cache and result";
+    rest_requests: Family<RestLabels, Counter> = "rest_requests",
+        "Finished requests of the REST listener, by tenant, caller, endpoint and HTTP status"
+        absent "without rest.listen";
+    rest_duration: Family<EndpointLabels, Histogram> = "rest_duration" in Seconds,
+        "Time from the headers of a request of the REST listener to its response, by tenant and endpoint" with SECONDS
+        absent "without rest.listen";
+    rest_queue: Family<TenantLabels, Histogram> = "rest_queue" in Seconds,
+        "Time that a request of the REST listener waited for its slots, by tenant" with SECONDS
+        absent "without rest.listen";
+    rest_writes_without_key: Family<TenantLabels, Counter> = "rest_writes_without_key",
+        "Calls that were passed on, that may have written, and that named no lead, so that all cached reads of leads became invalid; by tenant";
+    rest_real_keys: Family<TenantLabels, Counter> = "rest_real_keys",
+        "Requests of the REST listener with the keys of the account itself, which were refused; by tenant";
     shares: Family<ShareLabels, GaugeU64> = "shares",
         "Shares in the ledger, by tenant and state; counted every 30 seconds"
         absent "until the first count, and for tenants that another replica owns";
@@ -442,6 +462,23 @@ pub struct Attempt<'a> {
     pub cause: Option<&'static str>,
     /// The id of the trace.
     pub trace_id: Option<u128>,
+}
+
+/// One finished request of the REST listener.
+#[derive(Clone, Copy, Debug)]
+pub struct RestRequest<'a> {
+    /// The tenant, if it is known.
+    pub tenant: Option<&'a str>,
+    /// The caller, if it is known.
+    pub caller: Option<&'a str>,
+    /// `Service.svc/Operation`, or `other`.
+    pub endpoint: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The time from the headers to the response.
+    pub took: Duration,
+    /// The time that it waited for its slots. `None`: it was refused before.
+    pub queued: Option<Duration>,
 }
 
 /// One batch: a request to LeadSquared for several operations.
@@ -905,6 +942,39 @@ impl Metrics {
     pub fn coalesced(&self, tenant: &str, by: &'static str) {
         let tenant = self.names.get(tenant);
         self.reads_coalesced.get_or_create(&ReadLabels { tenant, by }).inc();
+    }
+
+    /// Counts a finished request of the REST listener.
+    pub fn rest_request(&self, request: &RestRequest<'_>) {
+        let tenant = self.names.get(request.tenant.unwrap_or("unknown"));
+        let endpoint = EndpointLabels {
+            tenant: tenant.clone(),
+            endpoint: request.endpoint,
+        };
+        let duration = self.rest_duration.get_or_create(&endpoint);
+        duration.observe(request.took.as_secs_f64());
+        drop(duration);
+        if let Some(queued) = request.queued {
+            let labels = TenantLabels { tenant: tenant.clone() };
+            self.rest_queue.get_or_create(&labels).observe(queued.as_secs_f64());
+        }
+        let labels = RestLabels {
+            tenant,
+            caller: self.callers.get(request.caller.unwrap_or_default()),
+            endpoint: request.endpoint,
+            status: request.status,
+        };
+        self.rest_requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a write that was passed on and named no lead.
+    pub fn rest_write_without_key(&self, tenant: &str) {
+        self.rest_writes_without_key.get_or_create(&self.tenant(tenant)).inc();
+    }
+
+    /// Counts a request with the keys of the account itself.
+    pub fn rest_real_keys(&self, tenant: &str) {
+        self.rest_real_keys.get_or_create(&self.tenant(tenant)).inc();
     }
 
     /// Counts a metadata entry whose name starts with `x-leadgate-` and is unknown.

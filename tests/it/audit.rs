@@ -11,6 +11,7 @@ use leadgate_simulator::{FaultKind, Latency, OpportunitySpec, Options};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::import_leads_request::Operation;
 use pb::lead_service_client::LeadServiceClient;
+use pb::rest_service_client::RestServiceClient;
 use serde_json::Value as Json;
 use tokio::process::Command;
 use tonic::{Code, Request};
@@ -400,6 +401,23 @@ async fn each_mutation_has_one_line_and_no_values() {
     };
     client().delete_lead(delete).await.unwrap();
     table.row("DeleteLead", "OK", Some(&other), None, &[]);
+
+    let call = pb::CallRequest {
+        method: "POST".to_owned(),
+        path: "LeadManagement.svc/Lead.Update".to_owned(),
+        query: [("leadId".to_owned(), id.clone())].into(),
+        body: br#"[{"Attribute":"FirstName","Value":"Canary"}]"#.to_vec(),
+        ..Default::default()
+    };
+    let mut rest = RestServiceClient::new(channel(world.address).await);
+    rest.call(call).await.unwrap();
+    let line = table.file.only_line();
+    assert_eq!(line["method"], "REST:LeadManagement.svc/Lead.Update");
+    assert_eq!(
+        (line["lead_id"].as_str(), &line["fields"]),
+        (Some(id.as_str()), &Json::Array(vec![]))
+    );
+    table.seen.insert("/leadgate.v1.RestService/Call".to_owned());
 
     let mutations: BTreeSet<String> = rpc_paths().into_iter().filter(|path| is_mutation(path)).collect();
     assert_eq!(table.seen, mutations, "an RPC without an audited example");

@@ -132,6 +132,24 @@ async fn a_new_key_is_printed_with_its_settings_and_hashed_again() {
             assert_eq!((said.code, said.out), (Some(0), format!("{hash}\n")));
         }
     }
+    let said: Said = run(&["caller", "new", "a.b_c-1", "--rest"]).await.into();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    let access = lines[0].strip_prefix("access_key=").unwrap();
+    let secret = lines[1].strip_prefix("secret_key=").unwrap();
+    assert_eq!((lines.len(), secret.len()), (2, 43));
+    assert!(
+        access.starts_with("lgr_a.b_c-1_") && access.len() == "lgr_a.b_c-1_".len() + 16,
+        "{access}"
+    );
+    let settings: toml::Table = said.err.split("\n\n").nth(1).unwrap().parse().unwrap();
+    let pair = &settings["callers"]["a.b_c-1"]["rest_keys"][0];
+    let hash = KeyHash::of(secret).to_string();
+    assert_eq!(
+        (pair["access_key"].as_str(), pair["secret_key"].as_str()),
+        (Some(access), Some(hash.as_str()))
+    );
+    assert!(!said.err.contains(secret), "{said:?}");
     for (name, text) in [
         ("leadgate-x", "reserved"),
         ("", "1 to 64 letters"),

@@ -53,7 +53,7 @@ fn formatted(request: &UpstreamRequest) -> String {
     format!("{verb} /v2/{}{mark}{}{body}", request.path, query.join("&"))
 }
 
-fn golden<O: Operation>(name: &str, operation: &O) {
+fn golden<O: Operation<Request = UpstreamRequest>>(name: &str, operation: &O) {
     insta::with_settings!({snapshot_path => "../golden"}, { insta::assert_snapshot!(name, formatted(&operation.request())) });
 }
 

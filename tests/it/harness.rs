@@ -38,6 +38,8 @@ pub struct World {
     pub client: Client,
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// The REST listener.
+    pub rest: Option<SocketAddr>,
     /// TLS of the gateway. `None`: it uses plaintext.
     pub tls: Option<Arc<Tls>>,
     /// The folder of the settings file, and the settings at the start.
@@ -116,7 +118,8 @@ impl World {
         let config = Config::load(Some(&file), variables).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        let app = App::new(config).await.unwrap();
+        let mut app = App::new(config).await.unwrap();
+        let rest = app.open_rest().await.unwrap();
         let (app_tls, look_now) = (app.tls().cloned(), app.look_now());
         running.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
         let endpoint = match tls {
@@ -130,6 +133,7 @@ impl World {
             client,
             address,
             admin: admin_address,
+            rest,
             tls: app_tls,
             settings: (folder, settings.to_owned()),
             look_now,

@@ -39,7 +39,7 @@ fn request(service: &str) -> HealthCheckRequest {
 async fn health_reports_every_service_and_not_serving_for_all_while_draining() {
     let world = World::start().await;
     let mut names = services(&world).await;
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
     // The server as a whole.
     names.push(String::new());
 

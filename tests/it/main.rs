@@ -52,6 +52,7 @@ mod records;
 mod removal;
 mod replicas;
 mod requests;
+mod rest;
 mod restart;
 mod scenarios;
 mod search;

@@ -17,12 +17,18 @@ use crate::harness::{World, by_id, concurrently, lead, seen};
 use crate::share::ShareFixture;
 
 /// Metrics that the gateways of this test do not have. Their descriptions decide.
-const ABSENT: [&str; 10] = [
+const ABSENT: [&str; 15] = [
     // With several replicas only.
     "leadgate_cluster_moves_total",
     "leadgate_cluster_owner",
     "leadgate_forwarded_rpcs_total",
     "leadgate_forwarding_duration_seconds",
+    // With the REST listener only.
+    "leadgate_rest_duration_seconds",
+    "leadgate_rest_queue_seconds",
+    "leadgate_rest_real_keys_total",
+    "leadgate_rest_requests_total",
+    "leadgate_rest_writes_without_key_total",
     // With PostgreSQL only.
     "leadgate_store_connections",
     // Rare.

@@ -192,11 +192,14 @@ impl Client {
         let operations: Vec<O> = members.iter().map(|member| member.operation.clone()).collect();
         let call = O::batch_call(&operations);
         let queued = place.queued;
-        let request = self.build(call.request(), pair)?;
-        let span = attempt_span(trace, &request);
+        let request = self.build(call.request().into(), pair)?;
+        let span = attempt_span(trace, &request, None);
         let sent = Instant::now();
         let deadline = sent + shared.settings.timeout;
-        let (response, requeues) = self.clone().exchange(batch, request, place, deadline).await;
+        let (response, requeues) = self
+            .clone()
+            .exchange(batch, request, place, deadline, O::BatchCall::verdict)
+            .await;
         let mut requeues: HashMap<_, _> = requeues
             .into_iter()
             .map(|requeue| (requeue.ticket(), requeue))

@@ -440,7 +440,8 @@ impl<T> Queue<T> {
         flows.next()
     }
 
-    fn quota_of(&self, caller: &str) -> &CallerQuota {
+    /// The quota of the caller of that name.
+    pub fn quota_of(&self, caller: &str) -> &CallerQuota {
         self.settings.callers.of(caller)
     }
 

@@ -164,6 +164,11 @@ impl Quota {
             .update(|scheduler| scheduler.queue.set_callers(callers, Instant::now()));
     }
 
+    /// Maximum number of calls of a caller in a window, if it has one of its own.
+    pub fn calls_per_window(&self, caller: &str) -> Option<u32> {
+        self.shared.lock().queue.quota_of(caller).calls_per_window
+    }
+
     /// Takes the next position in the order of the writes to these keys. Never waits.
     pub fn reserve(&self, keys: Vec<WriteKey>) -> Reservation {
         Reservation {
@@ -295,6 +300,14 @@ impl Quota {
     /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, allows no call.
     pub fn breaker_wait(&self) -> Duration {
         self.shared.lock().capacity.breaker.wait(Instant::now())
+    }
+
+    /// The usual latency of calls that are measured under that name.
+    pub fn usual_latency(&self, endpoint: &'static str) -> Duration {
+        let now = Instant::now();
+        let estimate = self.shared.lock().capacity.estimate(endpoint, now);
+        // A call that is expected to take at least its whole time would not be admitted.
+        estimate.usual.max(estimate.least)
     }
 
     /// The usage, to be stored for the next process.

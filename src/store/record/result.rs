@@ -1,11 +1,14 @@
 //! The stored form of the result of a mutation. It is stored with the request id of the mutation.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error;
 use crate::domain::lead::WriteResult;
+use crate::domain::rest::{RestResponse, RestResult};
 use crate::error::Error;
 use crate::store::damage;
 
@@ -38,6 +41,10 @@ impl StoredResult for String {
     type Record = Self;
 }
 
+impl StoredResult for RestResult {
+    type Record = RestRecord;
+}
+
 /// The result of a share: its id.
 impl StoredResult for Uuid {
     type Record = Self;
@@ -67,6 +74,54 @@ pub struct LeadWriteRecord {
     lead_id: String,
     affected_rows: i32,
     created: Option<bool>,
+}
+
+/// Maximum length of a response that is kept.
+const MAX_KEPT: usize = 256 * 1024;
+
+/// The stored form of the result of a call that is passed on. Bytes are in base64.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RestRecord {
+    /// `None`: the response is too long to be kept.
+    response: Option<RestResponseRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RestResponseRecord {
+    status: u16,
+    content_type: Option<String>,
+    content_disposition: Option<String>,
+    allow: Option<String>,
+    body: String,
+}
+
+impl From<RestResult> for RestRecord {
+    fn from(result: RestResult) -> Self {
+        let text = |value: Option<Vec<u8>>| value.map(|value| STANDARD.encode(value));
+        let kept = result.0.filter(|response| response.body.len() <= MAX_KEPT);
+        Self {
+            response: kept.map(|response| RestResponseRecord {
+                status: response.status,
+                content_type: text(response.content_type),
+                content_disposition: text(response.content_disposition),
+                allow: text(response.allow),
+                body: STANDARD.encode(response.body),
+            }),
+        }
+    }
+}
+
+impl From<RestRecord> for RestResult {
+    fn from(record: RestRecord) -> Self {
+        let bytes = |text: String| STANDARD.decode(text).unwrap_or_default();
+        Self(record.response.map(|response| RestResponse {
+            status: response.status,
+            content_type: response.content_type.map(bytes),
+            content_disposition: response.content_disposition.map(bytes),
+            allow: response.allow.map(bytes),
+            body: bytes(response.body).into(),
+        }))
+    }
 }
 
 /// Writes the result of a mutation as JSON.

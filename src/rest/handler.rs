@@ -1,0 +1,360 @@
+//! Checks one request, and makes its call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
+    TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::body::{self, BodyError};
+use super::cors::{self, Origin};
+use super::credentials::{Keys, without_keys};
+use super::errors::{FailedCall, METHODS, RestError};
+use super::public_host;
+use super::shared::Shared;
+use crate::audit::{AuditContext, RpcAudit};
+use crate::context::{Criticality, RequestContext};
+use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath, RestResponse};
+use crate::error::{Error, ErrorKind};
+use crate::gateway::{Gateway, RestOptions, is_rest_read, rest_name};
+use crate::grpc::error_reason;
+use crate::identity::RestCaller;
+use crate::telemetry::metrics::RestRequest;
+use crate::telemetry::trace::Trace;
+use crate::tenant::Tenant;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_WAIT: &str = "x-leadgate-max-wait";
+const CRITICALITY: &str = "x-leadgate-criticality";
+const TENANT: &str = "x-leadgate-tenant";
+/// The endpoint of a request whose path is not known.
+const OTHER_ENDPOINT: &str = "other";
+/// The prefix of the methods in the audit.
+const AUDITED_AS: &str = "REST:";
+/// Added to the time of a call, so that its own timeout ends it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The facts about a request, for its log line.
+#[derive(Default)]
+struct Facts {
+    caller: Option<Arc<str>>,
+    tenant: Option<String>,
+    endpoint: Option<&'static str>,
+    reason: Option<&'static str>,
+    /// How long it waited for its slots.
+    queued: Option<Duration>,
+    /// Whether the body was read, so that the connection can be used for another request.
+    is_read: bool,
+}
+
+/// The head of a request, checked.
+struct Head {
+    call: RestCall,
+    max_wait: Option<Duration>,
+    criticality: Option<Criticality>,
+}
+
+/// Serves one request.
+pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (start, id) = (Instant::now(), Uuid::now_v7().to_string());
+    let (parts, body) = request.into_parts();
+    let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let mut facts = Facts {
+        is_read: body.is_end_stream(),
+        ..Facts::default()
+    };
+    let origin = Origin::of(&parts.headers, &shared.settings.cors_origins);
+    let is_preflight = cors::is_preflight(&parts.method, &parts.headers);
+    let result = match &origin {
+        Origin::Other => Err(RestError::not_allowed()),
+        Origin::Listed(_) if is_preflight => Ok(None),
+        Origin::None | Origin::Listed(_) => {
+            let called = call(&shared, &parts, body, &id, start, &mut facts).await;
+            called.map(Some)
+        }
+    };
+    let mut response = match result {
+        Ok(Some(response)) => passed(response),
+        Ok(None) => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            cors::add_preflight(response.headers_mut());
+            response
+        }
+        Err(error) => {
+            facts.reason = Some(error.reason);
+            let error = if facts.is_read { error } else { error.closing() };
+            error.into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    origin.add_to(headers);
+    if is_chunked {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let took = start.elapsed();
+    shared.metrics.rest_request(&RestRequest {
+        tenant: facts.tenant.as_deref(),
+        caller: facts.caller.as_deref(),
+        endpoint: facts.endpoint.unwrap_or(OTHER_ENDPOINT),
+        status: response.status().as_u16(),
+        took,
+        queued: facts.queued,
+    });
+    tracing::info!(
+        target: "leadgate::rest",
+        request_id = %id,
+        caller = facts.caller.as_deref(),
+        tenant = facts.tenant.as_deref(),
+        endpoint = facts.endpoint,
+        status = response.status().as_u16(),
+        reason = facts.reason,
+        queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
+        took_ms = took.as_millis() as u64,
+        "rest request finished"
+    );
+    response
+}
+
+/// LeadSquared's response as the client gets it.
+fn passed(response: RestResponse) -> Response<Full<Bytes>> {
+    let mut passed = Response::new(Full::from(response.body));
+    *passed.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in [
+        (CONTENT_TYPE, response.content_type),
+        (CONTENT_DISPOSITION, response.content_disposition),
+        (ALLOW, response.allow),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
+            passed.headers_mut().insert(name, value);
+        }
+    }
+    passed
+}
+
+async fn call(
+    shared: &Arc<Shared>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    id: &str,
+    start: Instant,
+    facts: &mut Facts,
+) -> Result<RestResponse, RestError> {
+    let query = parts.uri.query().unwrap_or_default();
+    let head = head(parts, query)?;
+    facts.endpoint = Some(rest_name(&head.call));
+    let keys = Keys::of(&parts.headers, query);
+    let Some(identified) = keys.caller(&shared.authenticator) else {
+        shared.metrics.auth_failed("unknown_rest_key");
+        if let Some(tenant) = keys.tenant_of_real_keys(&shared.tenants) {
+            shared.metrics.rest_real_keys(&tenant);
+            tracing::warn!(%tenant, "a client of the REST listener has the keys of the account: they are refused");
+        }
+        return Err(RestError::unknown_caller());
+    };
+    let caller = identified.caller.clone();
+    facts.caller = Some(caller.name.clone());
+    let is_read = is_rest_read(&head.call);
+    let method = format!("{AUDITED_AS}{}", rest_name(&head.call));
+    let audit = shared.audit.clone().filter(|_| !is_read);
+    let audit = audit.map(|log| Arc::new(RpcAudit::new(log, &method, &caller.name, id, error_reason)));
+    let result = permitted(shared, parts, head, identified, body, id, start, facts, audit.clone()).await;
+    if let (Err(error), Some(audit)) = (&result, audit) {
+        // Nothing happens if the call has a line of its own.
+        audit.refused(None, error.reason).await;
+    }
+    result
+}
+
+/// Makes the call of a known caller.
+#[expect(clippy::too_many_arguments, reason = "each is known at another time")]
+async fn permitted(
+    shared: &Arc<Shared>,
+    parts: &http::request::Parts,
+    head: Head,
+    identified: RestCaller,
+    body: Incoming,
+    id: &str,
+    start: Instant,
+    facts: &mut Facts,
+    audit: Option<Arc<RpcAudit>>,
+) -> Result<RestResponse, RestError> {
+    let RestCaller { caller, tenant } = identified;
+    let Head {
+        mut call,
+        max_wait,
+        criticality,
+    } = head;
+    let (settings, rules) = (&shared.settings, &caller.rest);
+    let is_read = is_rest_read(&call);
+    let refusal_status = rules.refusal_status.unwrap_or(settings.refusal_status);
+    let refusal_status = StatusCode::from_u16(refusal_status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    if !caller.permissions.allows_rest(call.path.folded()) {
+        return Err(RestError::not_allowed());
+    }
+    let failed = |error: &Error, call: Option<&RestCall>, gateway: Option<&Gateway>| {
+        let failed = FailedCall {
+            call,
+            gateway,
+            caller: &caller.name,
+            is_read,
+            refusal_status,
+        };
+        failed.error(error)
+    };
+    let named = parts.headers.get(TENANT).map(|name| name.to_str().unwrap_or("?"));
+    let named = named.or(tenant.as_deref());
+    let tenant: Arc<Tenant> = match shared.tenants.get(named, &caller.permissions) {
+        Ok(tenant) => tenant.clone(),
+        Err(error) => return Err(failed(&error, None, None)),
+    };
+    facts.tenant = Some(tenant.name().to_owned());
+    if let Some(audit) = &audit {
+        audit.set_tenant(tenant.name());
+    }
+    let gateway = tenant.gateway();
+    let fail = |error: Error, call: &RestCall| failed(&error, Some(call), gateway.as_deref());
+    let permit = shared.limits.request(&caller.name);
+    let _permit = match permit {
+        Ok(permit) => permit,
+        Err(retry_after) => return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call)),
+    };
+    let unfinished = shared.limits.body();
+    let read = body::read(body, settings.max_body_bytes, settings.body_timeout, unfinished);
+    let bytes = match read.await {
+        Ok(bytes) => bytes,
+        Err(BodyError::Invalid(error)) => return Err(error),
+        Err(BodyError::Dropped) => {
+            let retry_after = Duration::from_secs(1);
+            return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call));
+        }
+    };
+    facts.is_read = true;
+    if call.method != RestMethod::Get {
+        call.body = bytes;
+    }
+    if shared.draining.is_cancelled() {
+        return Err(fail(ErrorKind::ShuttingDown.into(), &call));
+    }
+    let Some(gateway) = &gateway else {
+        return Err(fail(ErrorKind::Moved { sent: false }.into(), &call));
+    };
+    if gateway.is_paused() {
+        return Err(fail(ErrorKind::TenantPaused.into(), &call));
+    }
+    let configured = rules.max_wait.unwrap_or(settings.max_wait);
+    let max_wait = max_wait.map_or(configured, |wait| wait.min(configured));
+    // The time for the body does not count.
+    let slot_by = Instant::now() + max_wait;
+    let cancelled = CancellationToken::new();
+    let _cancel = cancelled.clone().drop_guard();
+    let default_criticality = rules.criticality.and_then(Criticality::named);
+    let context = RequestContext {
+        id: id.into(),
+        mutation: None,
+        caller: caller.name.clone(),
+        permissions: caller.permissions.clone(),
+        first_received: start,
+        is_repeated: false,
+        criticality: criticality.or(default_criticality).unwrap_or_default(),
+        deadline: slot_by + gateway.crm().timeout() + GRACE,
+        cancelled,
+        position: None,
+        progress: Arc::default(),
+        record: None,
+        audit: AuditContext::new(audit),
+        trace: Trace::default(),
+    };
+    let options = RestOptions {
+        slot_by: Some(slot_by),
+        passes_rejections: true,
+    };
+    let entry = gateway.enter_rest(call.clone(), None);
+    let result = gateway.rest(&context, entry, options).await;
+    facts.queued = Some(context.queue_time());
+    match result {
+        // A client would send its keys to another host.
+        Ok(response) if (300..400).contains(&response.status) => Err(RestError::unreadable("UPSTREAM_UNREADABLE")),
+        Ok(mut response) => {
+            if !settings.public_host.is_empty() && rest_name(&call) == public_host::ENDPOINT {
+                response.body = public_host::with_host(&response.body, &settings.public_host);
+            }
+            Ok(response)
+        }
+        Err(error) => Err(fail(error, &call)),
+    }
+}
+
+/// Checks the request line and the headers.
+fn head(parts: &http::request::Parts, query: &str) -> Result<Head, RestError> {
+    let headers = &parts.headers;
+    let invalid = |text: &str| RestError::invalid(StatusCode::BAD_REQUEST, text);
+    let Some(method) = RestMethod::named(parts.method.as_str()) else {
+        let text = format!("the method must be one of {METHODS}");
+        return Err(RestError::invalid(StatusCode::METHOD_NOT_ALLOWED, text));
+    };
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || hosts == 0 && parts.version == Version::HTTP_11 {
+        return Err(invalid("the request must have one Host header"));
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        let text = "the body must not be compressed (Content-Encoding)";
+        return Err(RestError::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
+    let max_wait = match text_of(headers, MAX_WAIT) {
+        None => None,
+        Some(text) => match humantime::parse_duration(text) {
+            Ok(wait) => Some(wait),
+            Err(_) => return Err(invalid("x-leadgate-max-wait must be a duration, such as 2s")),
+        },
+    };
+    let criticality = match text_of(headers, CRITICALITY) {
+        None => None,
+        Some(text) => match Criticality::named(text) {
+            Some(criticality) => Some(criticality),
+            None => {
+                let allowed = Criticality::ALL.map(Criticality::name).join(", ");
+                return Err(invalid(&format!("x-leadgate-criticality must be one of {allowed}")));
+            }
+        },
+    };
+    let path = RestPath::parse(parts.uri.path()).map_err(|error| {
+        let status = match error {
+            PathError::Characters => StatusCode::BAD_REQUEST,
+            PathError::Unknown | PathError::Files => StatusCode::NOT_FOUND,
+        };
+        RestError::invalid(status, error.to_string())
+    })?;
+    let bytes = |name: HeaderName| headers.get(name).map(|value| value.as_bytes().to_vec());
+    Ok(Head {
+        call: RestCall {
+            method,
+            path,
+            query: without_keys(query),
+            content_type: bytes(CONTENT_TYPE),
+            accept: bytes(ACCEPT),
+            body: Bytes::new(),
+        },
+        max_wait,
+        criticality,
+    })
+}
+
+/// The text of a header. Other bytes are a text that is not valid anywhere.
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}

@@ -1,0 +1,28 @@
+//! What all connections share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::settings::RestSettings;
+use crate::audit::AuditLog;
+use crate::grpc::SharedLimits;
+use crate::identity::Authenticator;
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::Tenants;
+use crate::tls::Tls;
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) tenants: Tenants,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) settings: RestSettings,
+    /// `None`: connections use plaintext.
+    pub(super) tls: Option<Arc<Tls>>,
+    /// `None`: there is no audit.
+    pub(super) audit: Option<AuditLog>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: Arc<SharedLimits>,
+    /// Cancelled when the process begins to shut down.
+    pub(super) draining: CancellationToken,
+}

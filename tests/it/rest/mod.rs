@@ -1,0 +1,4 @@
+//! Calls of the REST API that are passed on.
+
+mod call;
+mod listener;
