@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from leadgate._aio import Service
 from leadgate._core import BATCH, BATCH_READ, READ, SHARE, STREAM, WATCH, WRITE
-from leadgate.v1 import activity_pb2_grpc, lead_pb2_grpc, quota_pb2_grpc, share_pb2_grpc, user_pb2_grpc
+from leadgate.v1 import activity_pb2_grpc, lead_pb2_grpc, quota_pb2_grpc, rest_pb2_grpc, share_pb2_grpc, user_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from leadgate._core import CallOptions, ImportResult, Settings
-    from leadgate.v1 import activity_pb2, lead_pb2, quota_pb2, share_pb2, user_pb2
+    from leadgate.v1 import activity_pb2, lead_pb2, quota_pb2, rest_pb2, share_pb2, user_pb2
 
 
 class ActivityService(Service):
@@ -396,6 +396,32 @@ class QuotaService(Service):
         Errors: INVALID_ARGUMENT (INVALID_FIELD), UNAVAILABLE (SHUTTING_DOWN: watch again, on another replica or later).
         """
         return self._stream(self.stub.WatchQuota, request, WATCH, options)
+
+
+class RestService(Service):
+    """Any endpoint of LeadSquared's REST API, within the quota and the permissions of the caller.
+
+    Any rpc may fail with the errors that LeadService lists for all rpcs.
+    """
+
+    stub: rest_pb2_grpc.RestServiceAsyncStub
+    """The generated stub. Its calls have no credentials, timeouts and retries of the client."""
+
+    def __init__(self, channel: grpc.aio.Channel, settings: Settings) -> None:
+        super().__init__(settings)
+        self.stub = cast("rest_pb2_grpc.RestServiceAsyncStub", rest_pb2_grpc.RestServiceStub(channel))
+
+    async def call(self, request: rest_pb2.CallRequest, **options: Unpack[CallOptions]) -> rest_pb2.CallResponse:
+        """Makes one call, and returns LeadSquared's response as it is.
+
+        Every complete response is OK, also one with an error of
+        LeadSquared, except for a rate limit error and HTTP 401. A known read may be sent again, any other call is sent once. A caller
+        with `callers.NAME.allow` needs a rule for this rpc and one for the endpoint, such as
+        "REST:LeadManagement.svc/Leads.Get". A caller with `deny_fields` or `hide_fields` may not use it.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (UPSTREAM_CREDENTIALS_REJECTED), ABORTED (OUTCOME_UNKNOWN;
+        a repetition with the same request_id is not looked up).
+        """
+        return await self._unary(self.stub.Call, request, WRITE, options)
 
 
 class ShareService(Service):

@@ -7,6 +7,7 @@ from leadgate.v1.activity_pb2 import Activity, ActivityType, GetActivityRequest,
 from leadgate.v1.error_reason_pb2 import ErrorReason
 from leadgate.v1.lead_pb2 import BatchCreateLeadsRequest, BatchCreateLeadsResponse, BatchCreateLeadsResult, BatchGetLeadsRequest, BatchGetLeadsResponse, BatchUpdateLeadsRequest, BatchUpdateLeadsResponse, BatchUpdateLeadsResult, BatchUpsertLeadsRequest, BatchUpsertLeadsResponse, BatchUpsertLeadsResult, CaptureLeadRequest, CaptureLeadResponse, CreateLeadRequest, CreateLeadResponse, DeleteLeadRequest, DeleteLeadResponse, DescribeLeadFieldsRequest, DescribeLeadFieldsResponse, ExportLeadsRequest, ExportLeadsResponse, GetLeadRequest, GetLeadResponse, ImportLeadsRequest, ImportLeadsResponse, ImportedLead, Lead, LeadFields, ListModifiedLeadsRequest, ListModifiedLeadsResponse, MergeLeadsRequest, MergeLeadsResponse, QuickSearchLeadsRequest, QuickSearchLeadsResponse, SearchLeadsRequest, SearchLeadsResponse, SearchOperator, UpdateBehavior, UpdateLeadRequest, UpdateLeadResponse, UpsertLeadRequest, UpsertLeadResponse, UpsertOutcome
 from leadgate.v1.quota_pb2 import BreakerState, Criticality, GetQuotaRequest, GetQuotaResponse, Quota, QuotaBreaker, QuotaCaller, QuotaDay, QuotaPause, QuotaQueue, QuotaWindow, WatchQuotaRequest, WatchQuotaResponse
+from leadgate.v1.rest_pb2 import CallRequest, CallResponse
 from leadgate.v1.share_pb2 import Access, ExtendShareRequest, ExtendShareResponse, GetShareRequest, GetShareRequestStatusRequest, GetShareRequestStatusResponse, GetShareResponse, GetUserShareUsageRequest, GetUserShareUsageResponse, ListSharesRequest, ListSharesResponse, NewActivity, RetryShareRequest, RetryShareResponse, RevokeShareRequest, RevokeShareResponse, RevokeSharesRequest, RevokeSharesResponse, Share, ShareChange, ShareKind, ShareLeadRequest, ShareLeadResponse, ShareOpportunityRequest, ShareOpportunityResponse, ShareSource, ShareState, ShareTriple, WaitFor, WatchShareRequest, WatchShareResponse
 from leadgate.v1.user_pb2 import GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse, User
 
@@ -26,6 +27,8 @@ __all__ = [
     "BatchUpsertLeadsResponse",
     "BatchUpsertLeadsResult",
     "BreakerState",
+    "CallRequest",
+    "CallResponse",
     "CaptureLeadRequest",
     "CaptureLeadResponse",
     "CreateLeadRequest",
