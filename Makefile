@@ -230,7 +230,7 @@ image-test: ## Builds the image from the archive of make release, and runs it; n
 
 .PHONY: client-test
 client-test: clients test-binary ## Tests the client packages and their examples against real processes (LEADGATE_BIN names another binary)
-	@git diff --exit-code -- clients || { echo "the generated code is not up to date: run make clients and commit the result"; exit 1; }
+	@git diff --exit-code -- clients && test -z "$$(git ls-files --others --exclude-standard -- clients)" || { echo "the generated code is not up to date: run make clients and commit the result"; exit 1; }
 	@for folder in $(CLIENTS); do \
 	    echo "== client-test: $$folder"; \
 	    LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" "$$folder"test.sh; \

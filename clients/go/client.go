@@ -41,6 +41,7 @@ type Client struct {
 	Activities leadgatev1.ActivityServiceClient
 	Users      leadgatev1.UserServiceClient
 	Quota      leadgatev1.QuotaServiceClient
+	Rest       leadgatev1.RestServiceClient
 
 	config config
 	close  func() error
@@ -73,6 +74,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) *Client {
 		Activities: leadgatev1.NewActivityServiceClient(conn),
 		Users:      leadgatev1.NewUserServiceClient(conn),
 		Quota:      leadgatev1.NewQuotaServiceClient(conn),
+		Rest:       leadgatev1.NewRestServiceClient(conn),
 		config:     newConfig(opts),
 		close:      func() error { return nil },
 	}

@@ -8,6 +8,7 @@ import { Caller, type CallOptions, type Criticality, headers, type Timeouts } fr
 import { ActivityService } from "./gen/leadgate/v1/activity_pb.js";
 import { LeadService } from "./gen/leadgate/v1/lead_pb.js";
 import { QuotaService } from "./gen/leadgate/v1/quota_pb.js";
+import { RestService } from "./gen/leadgate/v1/rest_pb.js";
 import { ShareService } from "./gen/leadgate/v1/share_pb.js";
 import { UserService } from "./gen/leadgate/v1/user_pb.js";
 import { importLeads, type ImportResult, type ImportRow } from "./import.js";
@@ -62,6 +63,7 @@ export interface Client {
   readonly activities: ServiceClient<typeof ActivityService>;
   readonly users: ServiceClient<typeof UserService>;
   readonly quota: ServiceClient<typeof QuotaService>;
+  readonly rest: ServiceClient<typeof RestService>;
   /** The transport with the credentials, for `createClient` of @connectrpc/connect. It has no retries, request ids and deadlines. */
   readonly transport: Transport;
   /** Closes the connection. Calls in progress fail. */
@@ -80,6 +82,7 @@ export function createClient(options: ClientOptions): Client {
     activities: bind(caller, ActivityService),
     users: bind(caller, UserService),
     quota: bind(caller, QuotaService),
+    rest: bind(caller, RestService),
     transport,
     close() {
       closing.abort();

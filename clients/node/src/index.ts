@@ -9,5 +9,6 @@ export * from "./gen/leadgate/v1/error_reason_pb.js";
 export * from "./gen/leadgate/v1/field_pb.js";
 export * from "./gen/leadgate/v1/lead_pb.js";
 export * from "./gen/leadgate/v1/quota_pb.js";
+export * from "./gen/leadgate/v1/rest_pb.js";
 export * from "./gen/leadgate/v1/share_pb.js";
 export * from "./gen/leadgate/v1/user_pb.js";

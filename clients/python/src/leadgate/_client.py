@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leadgate._core import CallOptions, Criticality, Pem, Settings, Timeouts
-from leadgate._services import ActivityService, LeadService, QuotaService, ShareService, UserService
+from leadgate._services import ActivityService, LeadService, QuotaService, RestService, ShareService, UserService
 from leadgate._sync import open_channel
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Client:
         self.shares = ShareService(self.channel, self._settings)
         self.users = UserService(self.channel, self._settings)
         self.quota = QuotaService(self.channel, self._settings)
+        self.rest = RestService(self.channel, self._settings)
 
     def metadata(self, **options: Unpack[CallOptions]) -> tuple[tuple[str, str], ...]:
         """Returns the metadata of a call: credentials, tenant, caller and criticality. For calls of a stub."""

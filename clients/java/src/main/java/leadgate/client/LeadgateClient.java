@@ -26,6 +26,7 @@ import leadgate.v1.ExportLeadsResponse;
 import leadgate.v1.ImportLeadsRequest;
 import leadgate.v1.LeadServiceGrpc;
 import leadgate.v1.QuotaServiceGrpc;
+import leadgate.v1.RestServiceGrpc;
 import leadgate.v1.RevokeSharesRequest;
 import leadgate.v1.RevokeSharesResponse;
 import leadgate.v1.ShareServiceGrpc;
@@ -179,6 +180,21 @@ public final class LeadgateClient implements AutoCloseable {
     /** {@return the future stub of QuotaService} */
     public QuotaServiceGrpc.QuotaServiceFutureStub quotaFuture() {
         return QuotaServiceGrpc.newFutureStub(channel);
+    }
+
+    /** {@return the blocking stub of RestService} */
+    public RestServiceGrpc.RestServiceBlockingStub rest() {
+        return RestServiceGrpc.newBlockingStub(channel).withOption(CallLayer.BLOCKING, true);
+    }
+
+    /** {@return the async stub of RestService} */
+    public RestServiceGrpc.RestServiceStub restAsync() {
+        return RestServiceGrpc.newStub(channel);
+    }
+
+    /** {@return the future stub of RestService} */
+    public RestServiceGrpc.RestServiceFutureStub restFuture() {
+        return RestServiceGrpc.newFutureStub(channel);
     }
 
     /**
