@@ -78,7 +78,7 @@ fn read(message: &pb::CallRequest, violations: &mut Violations) -> Option<RestCa
     let path = violations.check("path", path);
     for name in message.query.keys().filter(|name| is_key_name(name.as_bytes())) {
         let text = "must not be set: leadgate adds the keys of the account";
-        violations.add(&format!("query[\"{}\"]", name.to_ascii_lowercase()), text);
+        violations.add(format!("query[\"{}\"]", name.to_ascii_lowercase()), text);
     }
     let content_type = message.content_type.as_bytes();
     let is_value = content_type.iter().all(|b| matches!(b, b' '..=b'~'));

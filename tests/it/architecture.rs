@@ -12,7 +12,7 @@ const MODULES: [(&str, &[&str]); 25] = [
         "fuzzing",
         &["config", "crm", "domain", "gateway", "grpc", "identity", "tls"],
     ),
-    ("probe", &["config", "crm", "error"]),
+    ("probe", &["config", "crm", "domain", "error"]),
     (
         "app",
         &[

@@ -251,7 +251,8 @@ async fn writes_to_one_lead_keep_their_order() {
         call(&world, update("Second")).await
     };
     let (first, second) = tokio::join!(first, second);
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     assert_eq!(world.value_of(&id, "FirstName").as_deref(), Some("Second"));
 }
 
