@@ -14,7 +14,7 @@ import sys
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "python"))
+sys.path.insert(0, str(ROOT / "clients" / "python" / "tests"))
 
 from processes import Case, Gateway, Process, Simulator  # noqa: E402
 
