@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+#[cfg(feature = "simulator")]
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,6 +124,7 @@ impl GatewayOptions {
 
 impl ConnectionOptions {
     /// A connection without TLS and credentials.
+    #[cfg(feature = "simulator")]
     pub(crate) fn plaintext(address: SocketAddr) -> Self {
         Self {
             addr: format!("http://{address}"),
