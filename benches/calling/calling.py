@@ -83,14 +83,14 @@ def backoff(error, attempt):
     return min(0.1 * 2**attempt, 5) * random.uniform(0.8, 1.2)
 
 
-def as_told(error, attempt):
+def as_retry_info(error, attempt):
     return 0 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else retry_info(error)
 
 
 STRATEGIES = [
     ("60 s", "none", 60, never, None),
     ("60 s", "`retryPolicy` of gRPC with `RESOURCE_EXHAUSTED`", 60, never, RETRY_POLICY),
-    ("5 s", "after the time in `RetryInfo`", 5, as_told, None),
+    ("5 s", "after the time in `RetryInfo`", 5, as_retry_info, None),
     ("5 s", "after 0.1 s, then twice as long each time, at most 5 s", 5, backoff, None),
     ("5 s", "`retryPolicy` of gRPC with `RESOURCE_EXHAUSTED`", 5, never, RETRY_POLICY),
 ]

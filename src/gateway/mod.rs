@@ -62,7 +62,7 @@ pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
-pub use rest::{RestEntry, RestOptions, is_rest_read, rest_costs_bulk, rest_name};
+pub use rest::{RestEntry, RestOptions, audited_rest_name, is_rest_read, rest_costs_bulk, rest_name};
 pub use search::LeadSearch;
 
 /// The settings of one account (`[tenants.NAME]`), except for those of the client and the quota.

@@ -42,6 +42,11 @@ pub fn rest_name(call: &RestCall) -> &'static str {
     Endpoint::of(call).map_or(OTHER, |endpoint| endpoint.name)
 }
 
+/// The method of a call in the audit.
+pub fn audited_rest_name(call: &RestCall) -> String {
+    format!("REST:{}", rest_name(call))
+}
+
 /// Whether a call counts in the window of bulk calls.
 pub fn rest_costs_bulk(call: &RestCall) -> bool {
     Endpoint::of(call).is_some_and(|endpoint| endpoint.cost() == Cost::Bulk)

@@ -12,10 +12,10 @@ use crate::identity::is_reserved;
 
 pub(super) const TENANT: &str = "x-leadgate-tenant";
 pub(super) const CALLER: &str = "x-leadgate-caller";
-pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
+pub(crate) const CRITICALITY: &str = "x-leadgate-criticality";
 
 /// Returns the name of the tenant, if the request has one.
-pub(super) fn tenant(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn tenant(headers: &HeaderMap) -> Option<&str> {
     headers.get(TENANT).map(|name| name.to_str().unwrap_or("?"))
 }
 

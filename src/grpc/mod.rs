@@ -53,6 +53,7 @@ pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
 pub use forwarding::{HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers};
 pub use limits::{ConnectionPermit, RequestPermit, SharedLimits};
+pub(crate) use metadata::{CRITICALITY, tenant as tenant_name};
 pub use mutation::{is_mutation, part};
 pub use server::{ClusterParts, ServerParts, serve};
 pub use services::rpc_paths;

@@ -8,13 +8,11 @@ use super::rpc::{Rpc, RpcResult, ServerContext};
 use super::violations::Violations;
 use crate::domain::rest::{RestCall, RestMethod, RestPath, is_key_name};
 use crate::error::{Denial, ErrorKind, Result, Violation};
-use crate::gateway::{RestOptions, is_rest_read, rest_name};
+use crate::gateway::{RestOptions, audited_rest_name, is_rest_read};
 
 /// The violation of a call by a caller with rules for fields.
 const HAS_FIELD_RULES: &str =
     "the caller may not make calls of the REST API: their fields are not checked (deny_fields, hide_fields)";
-/// The prefix of the methods of calls in the audit.
-const AUDITED_AS: &str = "REST:";
 
 /// The handlers of RestService.
 pub(super) struct RestHandlers {
@@ -48,7 +46,7 @@ async fn call(mut rpc: Rpc<pb::CallRequest>) -> Result<pb::CallResponse> {
         write_turn,
         ..
     } = rpc;
-    context.audit.set_method(&format!("{AUDITED_AS}{}", rest_name(&call)));
+    context.audit.set_method(&audited_rest_name(&call));
     let entry = if is_read {
         context.audit.set_validate_only();
         // The next write does not wait for it.

@@ -46,7 +46,7 @@ enum WaitsFor {
     Response,
 }
 
-/// A connection that tells its clock what happens.
+/// A connection that reports its reads and writes to its clock.
 pub(super) struct TimedStream<S> {
     stream: S,
     clock: ConnectionClock,

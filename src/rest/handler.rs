@@ -26,8 +26,8 @@ use crate::audit::{AuditContext, RpcAudit};
 use crate::context::{Criticality, RequestContext};
 use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath, RestResponse};
 use crate::error::{Error, ErrorKind};
-use crate::gateway::{Gateway, RestOptions, is_rest_read, rest_name};
-use crate::grpc::error_reason;
+use crate::gateway::{Gateway, RestOptions, audited_rest_name, is_rest_read, rest_name};
+use crate::grpc::{CRITICALITY, error_reason, tenant_name};
 use crate::identity::RestCaller;
 use crate::telemetry::metrics::RestRequest;
 use crate::telemetry::trace::Trace;
@@ -35,12 +35,8 @@ use crate::tenant::Tenant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_WAIT: &str = "x-leadgate-max-wait";
-const CRITICALITY: &str = "x-leadgate-criticality";
-const TENANT: &str = "x-leadgate-tenant";
 /// The endpoint of a request whose path is not known.
 const OTHER_ENDPOINT: &str = "other";
-/// The prefix of the methods in the audit.
-const AUDITED_AS: &str = "REST:";
 /// Added to the time of a call, so that its own timeout ends it.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -60,6 +56,7 @@ struct Facts {
 /// The head of a request, checked.
 struct Head {
     call: RestCall,
+    is_read: bool,
     max_wait: Option<Duration>,
     criticality: Option<Criticality>,
 }
@@ -168,10 +165,10 @@ async fn call(
     };
     let caller = identified.caller.clone();
     facts.caller = Some(caller.name.clone());
-    let is_read = is_rest_read(&head.call);
-    let method = format!("{AUDITED_AS}{}", rest_name(&head.call));
-    let audit = shared.audit.clone().filter(|_| !is_read);
-    let audit = audit.map(|log| Arc::new(RpcAudit::new(log, &method, &caller.name, id, error_reason)));
+    let audit = shared.audit.clone().filter(|_| !head.is_read).map(|log| {
+        let method = audited_rest_name(&head.call);
+        Arc::new(RpcAudit::new(log, &method, &caller.name, id, error_reason))
+    });
     let result = permitted(shared, parts, head, identified, body, id, start, facts, audit.clone()).await;
     if let (Err(error), Some(audit)) = (&result, audit) {
         // Nothing happens if the call has a line of its own.
@@ -196,11 +193,11 @@ async fn permitted(
     let RestCaller { caller, tenant } = identified;
     let Head {
         mut call,
+        is_read,
         max_wait,
         criticality,
     } = head;
     let (settings, rules) = (&shared.settings, &caller.rest);
-    let is_read = is_rest_read(&call);
     let refusal_status = rules.refusal_status.unwrap_or(settings.refusal_status);
     let refusal_status = StatusCode::from_u16(refusal_status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     if !caller.permissions.allows_rest(call.path.folded()) {
@@ -216,8 +213,7 @@ async fn permitted(
         };
         failed.error(error)
     };
-    let named = parts.headers.get(TENANT).map(|name| name.to_str().unwrap_or("?"));
-    let named = named.or(tenant.as_deref());
+    let named = tenant_name(&parts.headers).or(tenant.as_deref());
     let tenant: Arc<Tenant> = match shared.tenants.get(named, &caller.permissions) {
         Ok(tenant) => tenant.clone(),
         Err(error) => return Err(failed(&error, None, None)),
@@ -340,15 +336,17 @@ fn head(parts: &http::request::Parts, query: &str) -> Result<Head, RestError> {
         RestError::invalid(status, error.to_string())
     })?;
     let bytes = |name: HeaderName| headers.get(name).map(|value| value.as_bytes().to_vec());
+    let call = RestCall {
+        method,
+        path,
+        query: without_keys(query),
+        content_type: bytes(CONTENT_TYPE),
+        accept: bytes(ACCEPT),
+        body: Bytes::new(),
+    };
     Ok(Head {
-        call: RestCall {
-            method,
-            path,
-            query: without_keys(query),
-            content_type: bytes(CONTENT_TYPE),
-            accept: bytes(ACCEPT),
-            body: Bytes::new(),
-        },
+        is_read: is_rest_read(&call),
+        call,
         max_wait,
         criticality,
     })

@@ -240,10 +240,10 @@ class Call(Generic[Req]):
     def pause(self, failure: grpc.RpcError) -> float:
         """Returns the seconds until the next attempt, or raises the error."""
         error = Error.from_rpc(failure, self.request_id)
-        told = self._retry_after(error)
+        after = self._retry_after(error)
         backoff = min(_FIRST_PAUSE * 2**self._retries, _LONGEST_PAUSE)
-        pause = told * random.uniform(1.0, 1.1) if told is not None else backoff * random.uniform(0.5, 1.0)
-        # An error that tells the same short time again and again is not followed without a growing pause.
+        pause = after * random.uniform(1.0, 1.1) if after is not None else backoff * random.uniform(0.5, 1.0)
+        # Errors with the same short time, one after the other, also get a growing pause.
         if self._retries:
             pause = max(pause, backoff * random.uniform(0.5, 1.0))
         run = _MIN_RUN
@@ -255,7 +255,7 @@ class Call(Generic[Req]):
         return pause
 
     def _retry_after(self, error: Error) -> float | None:
-        """Returns the time that the error tells, or None for a growing pause. Raises the error if it is not retried."""
+        """Returns the retry time of the error, or None for a growing pause. Raises the error if it is not retried."""
         if error.code() not in _RETRIED:
             _raise(error)
         if error.domain != DOMAIN:
