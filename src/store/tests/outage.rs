@@ -2,6 +2,7 @@
 //! that crashes. Every operation ends within a limit, and the store recovers without a restart.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,8 @@ use crate::store::{BeginResult, Store, StoreOptions};
 struct Proxy {
     port: u16,
     holds: Arc<watch::Sender<bool>>,
+    /// Whether the time is paused.
+    paused: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -30,17 +33,19 @@ impl Proxy {
         let (port, target) = (listener.local_addr().unwrap().port(), server.port);
         let holds = Arc::new(watch::Sender::new(false));
         let mut tasks = JoinSet::new();
-        let held = holds.clone();
+        let paused = Arc::new(AtomicBool::new(false));
+        let (held, pauses) = (holds.clone(), paused.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
-                connections.spawn(pass(client, server, held.subscribe()));
+                connections.spawn(pass(client, server, held.subscribe(), pauses.clone()));
             }
         });
         Self {
             port,
             holds,
+            paused,
             _tasks: tasks,
         }
     }
@@ -50,20 +55,22 @@ impl Proxy {
         server.url(database).replace(&from, &to)
     }
 
-    /// Holds the responses from now on. Times of timeouts pass at once meanwhile.
+    /// Holds the responses from now on. Once the server has executed a request and its response is held, times of timeouts pass at
+    /// once.
     fn hold(&self) {
         self.holds.send_replace(true);
-        tokio::time::pause();
     }
 
     fn release(&self) {
         self.holds.send_replace(false);
-        tokio::time::resume();
+        if self.paused.swap(false, Ordering::Relaxed) {
+            tokio::time::resume();
+        }
     }
 }
 
 /// Passes on requests at once, and responses while they are not held.
-async fn pass(client: TcpStream, server: TcpStream, mut holds: watch::Receiver<bool>) {
+async fn pass(client: TcpStream, server: TcpStream, mut holds: watch::Receiver<bool>, paused: Arc<AtomicBool>) {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let requests = tokio::io::copy(&mut from_client, &mut to_server);
@@ -71,6 +78,9 @@ async fn pass(client: TcpStream, server: TcpStream, mut holds: watch::Receiver<b
         let mut buffer = [0; 4096];
         loop {
             let length = from_server.read(&mut buffer).await.unwrap_or(0);
+            if length > 0 && *holds.borrow() && !paused.swap(true, Ordering::Relaxed) {
+                tokio::time::pause();
+            }
             if length == 0 || holds.wait_for(|holds| !holds).await.is_err() {
                 return;
             }
