@@ -551,8 +551,9 @@ async fn the_demo_shows_a_newcomer_around() {
     for text in [
         "LEAD_DUPLICATE",
         "INVALID_FIELD",
+        "6. 30 RPCs and 30 REST requests",
         "60 succeeded, 0 failed",
-        "rejected 0",
+        "rejected 0; at most 25 of 25 calls",
     ] {
         assert!(said.contains(text), "{text} in {said}");
     }
