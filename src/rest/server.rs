@@ -21,6 +21,7 @@ use crate::audit::AuditLog;
 use crate::grpc::SharedLimits;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -43,6 +44,8 @@ pub struct RestParts {
     pub metrics: Arc<Metrics>,
     /// The limits that all listeners share.
     pub limits: Arc<SharedLimits>,
+    /// The traces of requests.
+    pub tracing: Tracing,
 }
 
 /// Serves until `stop`. Then requests in progress finish.
@@ -55,6 +58,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         audit,
         metrics,
         limits,
+        tracing,
     } = parts;
     let shared = Arc::new(Shared {
         tenants,
@@ -64,6 +68,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         audit,
         metrics,
         limits,
+        tracing,
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();

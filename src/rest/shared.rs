@@ -9,6 +9,7 @@ use crate::audit::AuditLog;
 use crate::grpc::SharedLimits;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) audit: Option<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Arc<SharedLimits>,
+    pub(super) tracing: Tracing,
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
 }
