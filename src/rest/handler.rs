@@ -1,5 +1,6 @@
 //! Checks one request, and makes its call.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ struct Facts {
     tenant: Option<String>,
     endpoint: Option<&'static str>,
     reason: Option<&'static str>,
+    /// Why the caller is not known.
+    auth_failure: Option<&'static str>,
     /// How long it waited for its slots.
     queued: Option<Duration>,
     trace: Trace,
@@ -63,7 +66,7 @@ struct Head {
 }
 
 /// Serves one request.
-pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (start, id) = (Instant::now(), Uuid::now_v7().to_string());
     let (parts, body) = request.into_parts();
     let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
@@ -112,24 +115,34 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> 
     end_span(span, &facts, response.status());
     let took = start.elapsed();
     shared.metrics.rest_request(&RestRequest {
-        tenant: facts.tenant.as_deref(),
+        // A request with the keys of an account is not one of its callers.
+        tenant: facts.tenant.as_deref().filter(|_| facts.caller.is_some()),
         caller: facts.caller.as_deref(),
         endpoint: facts.endpoint.unwrap_or(OTHER_ENDPOINT),
         status: response.status().as_u16(),
         took,
         queued: facts.queued,
     });
+    // Clients without a valid pair of keys must not fill the log.
+    let peer = facts.caller.is_none().then_some(peer);
+    let suppressed = match peer.map(|_| shared.unknown_callers.admit(Instant::now())) {
+        Some(None) => return response,
+        suppressed => suppressed.flatten(),
+    };
     tracing::info!(
         target: "leadgate::rest",
         request_id = %id,
         trace_id = facts.trace.id().map(tracing::field::display),
         caller = facts.caller.as_deref(),
+        peer = peer.map(tracing::field::display),
+        auth_failure = facts.auth_failure,
         tenant = facts.tenant.as_deref(),
         endpoint = facts.endpoint,
         status = response.status().as_u16(),
         reason = facts.reason,
         queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
         took_ms = took.as_millis() as u64,
+        suppressed,
         "rest request finished"
     );
     response
@@ -191,11 +204,16 @@ async fn call(
     facts.endpoint = Some(rest_name(&head.call));
     let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
     let Some(identified) = keys.caller(&shared.authenticator) else {
-        shared.metrics.auth_failed("unknown_rest_key");
-        if let Some(tenant) = keys.tenant_of_real_keys(&shared.tenants) {
-            shared.metrics.rest_real_keys(&tenant);
-            tracing::warn!(%tenant, "a client of the REST listener has the keys of the account: they are refused");
-        }
+        let failure = match keys.tenant_of_real_keys(&shared.tenants) {
+            Some(tenant) => {
+                shared.metrics.rest_real_keys(&tenant);
+                facts.tenant = Some(tenant);
+                "real_keys"
+            }
+            None => "unknown_rest_key",
+        };
+        shared.metrics.auth_failed(failure);
+        facts.auth_failure = Some(failure);
         return Err(RestError::unknown_caller());
     };
     let caller = identified.caller.clone();

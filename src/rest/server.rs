@@ -20,6 +20,7 @@ use super::shared::Shared;
 use crate::audit::AuditLog;
 use crate::grpc::{SharedLimits, accept};
 use crate::identity::Authenticator;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
@@ -66,6 +67,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         metrics,
         limits,
         tracing,
+        unknown_callers: LineLimit::default(),
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();
@@ -87,7 +89,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
 /// Makes the TLS handshake, if there is one, and serves the connection.
 async fn begin(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let Some(tls) = &shared.tls else {
-        return connection(stream, shared).await;
+        return connection(stream, peer, shared).await;
     };
     let mut config = (*tls.config()).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -100,12 +102,12 @@ async fn begin(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
         () = shared.draining.cancelled() => return,
     };
     if let Some(stream) = stream {
-        connection(stream, shared).await;
+        connection(stream, peer, shared).await;
     }
 }
 
 /// Serves a connection until it ends.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: IpAddr, shared: Arc<Shared>) {
     let settings = &shared.settings;
     let clock = ConnectionClock::new(Timeouts {
         headers: settings.header_timeout,
@@ -124,7 +126,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
         service_fn(move |request: hyper::Request<Incoming>| {
             let (progress, shared) = (clock.request(), shared.clone());
             async move {
-                let response = handler::respond(shared, request).await;
+                let response = handler::respond(shared, peer, request).await;
                 drop(progress);
                 Ok::<_, Infallible>(response)
             }

@@ -452,6 +452,7 @@ async fn requests_are_counted_and_no_log_or_metric_has_a_key() {
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"200\"} 1",
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"other\",status=\"404\"} 1",
         "leadgate_rest_requests_total{tenant=\"unknown\",caller=\"other\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"401\"} 1",
+        "leadgate_auth_failures_total{reason=\"real_keys\"} 1",
         "leadgate_rest_duration_seconds_count{tenant=\"acme\",endpoint=\"LeadManagement.svc/Leads.GetById\"} 1",
         "leadgate_rest_queue_seconds_count{tenant=\"acme\"} 2",
         "leadgate_rest_writes_without_key_total{tenant=\"acme\"} 1",
