@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::certificates::TlsFiles;
+use crate::certificates::{Authority, TlsFiles};
 use crate::harness::World;
 
 pub(super) const ACCESS: &str = "lgr_legacy_0123456789abcdef";
@@ -608,6 +608,38 @@ async fn tls_is_that_of_the_server_without_client_certificates() {
         (200, http::Version::HTTP_11)
     );
     assert!(reqwest::get(self::url(&world, GET)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_listener_is_read_again() {
+    let files = TlsFiles::new();
+    let (cert, key) = (files.path("tls.crt"), files.path("tls.key"));
+    let settings = settings(&format!("tls = {{ cert_file = {cert:?}, key_file = {key:?} }}"), "");
+    let world = World::with(Options::default(), &settings).await;
+    let is_trusted = async |authority: &Authority| {
+        let root = reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .resolve("localhost", address(&world));
+        let url = format!("https://localhost:{}{GET}", address(&world).port());
+        client.build().unwrap().get(url).send().await.is_ok()
+    };
+    let new = Authority::new();
+    assert!(is_trusted(&files.server_authority).await && !is_trusted(&new).await);
+    files.write_server(&new.server());
+    world.write_settings(&settings);
+    let read_again = async {
+        while !is_trusted(&new).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, read_again).await.unwrap();
+    let metrics = world.page("/metrics").await.1;
+    let expiry = "leadgate_certificate_expiry_timestamp_seconds{file=";
+    assert!(
+        metrics.contains(&format!("{expiry}\"rest\"}}")) && !metrics.contains(&format!("{expiry}\"server\"}}")),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
