@@ -111,7 +111,7 @@ class Bytes(unittest.TestCase):
         packed = gzip.compress(plain)
         further = (
             b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nLocation: http://elsewhere.example/\r\nServer: x\r\nX-Powered-By: y\r\n"
-            b"Content-Disposition: attachment; filename=\"a.csv\"\r\nETag: \"1\"\r\nRetry-After: 7\r\nAccess-Control-Allow-Origin: *\r\n"
+            b'Content-Disposition: attachment; filename="a.csv"\r\nETag: "1"\r\nRetry-After: 7\r\nAccess-Control-Allow-Origin: *\r\n'
             b"Cache-Control: public\r\nx-leadgate-reason: OTHER\r\nx-request-id: 1\r\nConnection: keep-alive\r\n"
         )
         json = b"Content-Type: application/json; charset=utf-8\r\n"
@@ -149,7 +149,9 @@ class Bytes(unittest.TestCase):
                 self.assertEqual(direct.same(), through.same(), (status, kind))
 
     def test_redirects_and_broken_responses_are_not_passed_on(self):
-        redirects = [b"HTTP/1.1 %d Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n" % n for n in (301, 302, 307, 308)]
+        redirects = [
+            b"HTTP/1.1 %d Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n" % n for n in (301, 302, 307, 308)
+        ]
         cut = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[]", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"]
         gz = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone"
         for answer in [*map(Scripted, redirects), *(Scripted(answer, closes=True) for answer in [*cut, gz])]:

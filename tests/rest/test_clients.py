@@ -82,7 +82,13 @@ class Clients(unittest.TestCase):
     def run_client(self, command, base, access, secret, options=()):
         """Runs a client, and returns what it prints: step, status, content type, whether there is a Retry-After, and body."""
         result = subprocess.run(
-            [*command, base, access, secret, *options], env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
+            [*command, base, access, secret, *options],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
         )
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         rows = []

@@ -90,8 +90,12 @@ class Endpoints(Twins):
         lead = created["Message"]["Id"]
         upsert = attributes(EmailAddress="ann@example.com", FirstName="Ann", SearchBy="EmailAddress")
         other = self.result("POST", LEADS + "Lead.CreateOrUpdate", upsert)["Message"]["Id"]
-        self.result("POST", LEADS + "Lead.Capture?LeadUpdateBehavior=UpdateOnlyEmptyFields", attributes(EmailAddress="ann@example.com", LastName="Z"))
-        self.result("POST", f"{LEADS}Lead.Update?leadId={lead}&postUpdatedLead=true", attributes(LastName="O'Neil \"x\" <b> 🙂"))
+        self.result(
+            "POST",
+            LEADS + "Lead.Capture?LeadUpdateBehavior=UpdateOnlyEmptyFields",
+            attributes(EmailAddress="ann@example.com", LastName="Z"),
+        )
+        self.result("POST", f"{LEADS}Lead.Update?leadId={lead}&postUpdatedLead=true", attributes(LastName='O\'Neil "x" <b> 🙂'))
         rows = self.result("POST", LEADS + "Lead/Bulk/Create", [attributes(FirstName="B1"), attributes(EmailAddress="ann@example.com")])
         third = rows[0]["LeadId"]
         self.result("POST", LEADS + "Lead/Bulk/CreateOrUpdate", [attributes(EmailAddress="c@example.com"), attributes(mx_None="x")])
@@ -132,7 +136,15 @@ class Endpoints(Twins):
         self.result("POST", ACTIVITIES + "RetrieveRecentlyModified", {"Parameter": span})
         self.result("GET", ACTIVITIES + "ActivityTypes.Get")
         self.same("GET", ACTIVITIES + "CustomActivity/GetActivitySetting?code=201")
-        item = {"UserId": SAM, "Entity": 1, "EntityType": 3, "EntityId": "1", "ContextEntity": 1, "ContextEntityId": activity_id, "AccessType": 2}
+        item = {
+            "UserId": SAM,
+            "Entity": 1,
+            "EntityType": 3,
+            "EntityId": "1",
+            "ContextEntity": 1,
+            "ContextEntityId": activity_id,
+            "AccessType": 2,
+        }
         self.same("POST", SHARING + "Share", [{**item, "EntityId": "none"}])
         number = json.loads(self.same("GET", f"{LEADS}Leads.GetById?id={lead}").body)[0]["ProspectAutoId"]
         shared = self.result("POST", SHARING + "Share", [{**item, "EntityId": number}])["Message"]["Id"]
@@ -211,7 +223,7 @@ class Endpoints(Twins):
         create = json.dumps(attributes(FirstName="Ann")).encode()
         self.same("POST", LEADS + "Lead.Create", create)
         record = [{"break-record": {"at": 0, "how": how}} for how in ("raw-newline", "invalid-utf8", "raw-quote", "lone-surrogate", "cut")]
-        answer = {"status": 200, "body": "\ufeff[{\"FirstName\": \"José\"}]", "content_type": "application/json; charset=utf-8"}
+        answer = {"status": 200, "body": '\ufeff[{"FirstName": "José"}]', "content_type": "application/json; charset=utf-8"}
         text = "API calls exceeded the limit of 25 in 5 second(s)"
         for what in [
             "html502",
@@ -247,20 +259,23 @@ class Endpoints(Twins):
         ):
             self.assertEqual(self.same("GET", f"{path}?id={lead}", direct_target=canonical).status, 200)
         # The case and a slash at the end are those of the client.
-        for path in ("/v2/leadmanagement.svc/leads.getbyid", "/v2/LeadManagement.svc/Leads.GetById/", "/V2/LeadManagement.svc/Leads.GetById"):
-            self.assertEqual(self.same("GET", f"{path}?id={lead}").status, 404)
-        virtual, real = access_key("legacy"), ACCESS_KEY.replace("$", "%24")
-        for query in (
-            "accessKey=A&secretKey=S&id=I",
-            "id=I&accesskey=A&SECRETKEY=S",
-            "accessKey=A&id=I&secretKey=S",
-            "access%4bey=A&secret%4Bey=S&id=I",
-            "accessKey=wrong&secretKey=wrong&accessKey=A&secretKey=S&id=I",
+        for path in (
+            "/v2/leadmanagement.svc/leads.getbyid",
+            "/v2/LeadManagement.svc/Leads.GetById/",
+            "/V2/LeadManagement.svc/Leads.GetById",
         ):
-            query = query.replace("I", lead)
-            own = query.replace("A", virtual, 1) if "wrong" not in query else query.replace("=A&", f"={virtual}&")
-            through = send(self.gateway.rest, "GET", f"{LEADS}Leads.GetById?{own.replace('=S', '=' + SECRET)}")
-            direct = send(self.direct.address, "GET", f"{LEADS}Leads.GetById?accessKey={real}&secretKey={SECRET_KEY}&id={lead}")
+            self.assertEqual(self.same("GET", f"{path}?id={lead}").status, 404)
+        real = ACCESS_KEY.replace("$", "%24")
+        direct = send(self.direct.address, "GET", f"{canonical}&accessKey={real}&secretKey={SECRET_KEY}")
+        for query in (
+            "accessKey={access}&secretKey={secret}&id={id}",
+            "id={id}&accesskey={access}&SECRETKEY={secret}",
+            "accessKey={access}&id={id}&secretKey={secret}",
+            "access%4bey={access}&secret%4Bey={secret}&id={id}",
+            "accessKey=wrong&secretKey=wrong&accessKey={access}&secretKey={secret}&id={id}",
+        ):
+            query = query.format(access=access_key("legacy"), secret=SECRET, id=lead)
+            through = send(self.gateway.rest, "GET", f"{LEADS}Leads.GetById?{query}")
             self.assertEqual(direct.same(), through.same(), query)
 
 

@@ -1,6 +1,5 @@
 """A gateway with its REST listener, simulators and other upstreams, and raw HTTP over sockets."""
 
-import base64
 import hashlib
 import http.client
 import json
@@ -161,7 +160,9 @@ class Upstream:
                     body, received = received[:length], received[length:]
                     self.requests.append((head, body))
                     path = head.split(b" ")[1].split(b"?")[0].decode("latin-1")
-                    answer = self.answers.get(path, Scripted(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"))
+                    answer = self.answers.get(
+                        path, Scripted(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]")
+                    )
                     connection.sendall(answer.bytes)
                     if answer.closes:
                         return
@@ -195,7 +196,7 @@ class Listener(Gateway):
         self._settings = tempfile.NamedTemporaryFile("w", suffix=".toml")
         self._settings.write(
             f'[rest]\nlisten = "127.0.0.1:0"\n{rest}\n'
-            "[tenant_defaults.limits]\ncalls = 10000\nbulk = 10000\nwindow = \"1s\"\n"
+            '[tenant_defaults.limits]\ncalls = 10000\nbulk = 10000\nwindow = "1s"\n'
             "[tenant_defaults.upstream]\nbreaker_failures = 0\n"
             f"{more}\n{''.join(tables)}"
         )
@@ -203,12 +204,15 @@ class Listener(Gateway):
         super().__init__(upstream, "--config", self._settings.name)
         serving = next(line for line in self.lines() if line["message"] == "serving")
         self.rest = serving["rest"]
-        self.warm()
-
-    def warm(self):
-        """Waits until the gateway has made its own calls of the start, so that later calls are those of clients."""
-        self.find(r'"endpoint":"LeadsMetaData.Get"')
+        # Its own calls of the start have ended, so that later calls are those of clients.
+        self._tenants = 1 + more.count("base_url")
+        eventually("the metadata of all accounts", self.has_read_metadata)
         assert self.call("GET", "/v2/LeadManagement.svc/LeadsMetaData.Get").status == 200
+
+    def has_read_metadata(self):
+        """Whether the metadata of all accounts were read."""
+        read = {line["tenant"] for line in self.lines() if line.get("endpoint") == "LeadsMetaData.Get"}
+        return len(read) == self._tenants
 
     def call(self, method, target, body=None, headers=(), caller="legacy"):
         """Sends a request with the virtual keys of a caller in headers."""
@@ -219,8 +223,3 @@ class Listener(Gateway):
         _, page = self.page("/metrics")
         found = re.search(rf"(?m)^{re.escape(metric)} (\S+)$", page)
         return float(found.group(1)) if found else 0.0
-
-
-def text(body):
-    """Returns a body as JSON output of a client: Base64."""
-    return base64.b64encode(body).decode()
