@@ -451,6 +451,7 @@ impl App {
             audit: audit.clone(),
             metrics: metrics.clone(),
             limits: limits.clone(),
+            tracing: tracing.clone(),
         };
         let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
         let parts = grpc::ServerParts {

@@ -8,7 +8,9 @@ use super::settings::RestSettings;
 use crate::audit::AuditLog;
 use crate::grpc::SharedLimits;
 use crate::identity::Authenticator;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -23,6 +25,9 @@ pub(super) struct Shared {
     pub(super) audit: Option<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Arc<SharedLimits>,
+    pub(super) tracing: Tracing,
+    /// The log lines of clients without a valid pair of keys.
+    pub(super) unknown_callers: LineLimit,
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
 }

@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use crate::certificates::TlsFiles;
 use crate::harness::World;
 
-const ACCESS: &str = "lgr_legacy_0123456789abcdef";
-const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
+pub(super) const ACCESS: &str = "lgr_legacy_0123456789abcdef";
+pub(super) const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
 const OTHER: &str = "lgr_other_0123456789abcdef";
-const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// The settings of a listener with two callers.
-fn settings(rest: &str, caller: &str) -> String {
+pub(super) fn settings(rest: &str, caller: &str) -> String {
     let hash = KeyHash::of(SECRET);
     let keys = |access: &str| format!("rest_keys = [{{ access_key = \"{access}\", secret_key = \"{hash}\" }}]");
     format!(
@@ -30,24 +30,24 @@ fn settings(rest: &str, caller: &str) -> String {
     )
 }
 
-async fn world(rest: &str) -> World {
+pub(super) async fn world(rest: &str) -> World {
     World::with(Options::default(), &settings(rest, "")).await.warm().await
 }
 
-fn address(world: &World) -> SocketAddr {
+pub(super) fn address(world: &World) -> SocketAddr {
     world.rest.unwrap()
 }
 
-fn url(world: &World, path_and_query: &str) -> String {
+pub(super) fn url(world: &World, path_and_query: &str) -> String {
     format!("http://{}{path_and_query}", address(world))
 }
 
 /// The query with the keys of the caller `legacy`.
-fn keyed(query: &str) -> String {
+pub(super) fn keyed(query: &str) -> String {
     format!("accessKey={ACCESS}&secretKey={SECRET}&{query}")
 }
 
-async fn get(world: &World, path_and_query: &str) -> reqwest::Response {
+pub(super) async fn get(world: &World, path_and_query: &str) -> reqwest::Response {
     reqwest::get(url(world, path_and_query)).await.unwrap()
 }
 
@@ -62,7 +62,7 @@ async fn raw(world: &World, request: &[u8]) -> String {
 }
 
 /// Checks that a response is an error of leadgate. Returns its text.
-async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
+pub(super) async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
     let headers = response.headers().clone();
     assert_eq!(
         (response.status().as_u16(), &headers["x-leadgate-reason"]),
@@ -483,6 +483,7 @@ async fn requests_are_counted_and_no_log_or_metric_has_a_key() {
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"200\"} 1",
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"other\",status=\"404\"} 1",
         "leadgate_rest_requests_total{tenant=\"unknown\",caller=\"other\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"401\"} 1",
+        "leadgate_auth_failures_total{reason=\"real_keys\"} 1",
         "leadgate_rest_duration_seconds_count{tenant=\"acme\",endpoint=\"LeadManagement.svc/Leads.GetById\"} 1",
         "leadgate_rest_queue_seconds_count{tenant=\"acme\"} 2",
         "leadgate_rest_writes_without_key_total{tenant=\"acme\"} 1",
