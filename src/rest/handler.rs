@@ -99,13 +99,13 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
         }
         Err(error) => {
             facts.reason = Some(error.reason);
-            let error = if facts.is_read { error } else { error.closing() };
             error.into_response()
         }
     };
     let headers = response.headers_mut();
     origin.add_to(headers);
-    if is_chunked {
+    // Bytes that were not read are never taken for a request.
+    if is_chunked || !facts.is_read {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -71,13 +71,12 @@ pub(super) async fn error(response: reqwest::Response, status: u16, kind: &str, 
     assert_eq!(headers["content-type"], "application/json; charset=utf-8");
     assert_eq!(headers["cache-control"], "no-store");
     assert!(headers.contains_key("x-request-id"));
-    let body: Json = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-    assert_eq!(body.as_object().unwrap().len(), 3);
-    assert_eq!(
-        (&body["Status"], &body["ExceptionType"]),
-        (&"Error".into(), &kind.into())
-    );
-    body["ExceptionMessage"].as_str().unwrap().to_owned()
+    let body = response.text().await.unwrap();
+    let text = serde_json::from_str::<Json>(&body).unwrap()["ExceptionMessage"].clone();
+    // The keys have this order, as in LeadSquared's own errors.
+    let expected = format!(r#"{{"Status":"Error","ExceptionType":"{kind}","ExceptionMessage":{text}}}"#);
+    assert_eq!(body, expected);
+    text.as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -187,6 +186,15 @@ async fn a_write_is_sent_as_it_is() {
     assert_eq!(world.simulator.leads().len(), 1);
     let calls = world.calls("Lead.Create");
     assert_eq!(calls.len(), 1);
+    // A POST without a body has a length.
+    let merge = url(
+        &world,
+        &format!("/LeadManagement.svc/Lead.Merge?{}", keyed("masterId=x")),
+    );
+    assert_eq!(client.post(merge).send().await.unwrap().status(), 500);
+    let merge = &world.calls("Lead.Merge")[0];
+    assert_eq!(merge.header("content-length"), Some("0"));
+    assert_eq!(merge.header("content-type"), None);
     // An error of LeadSquared is a response.
     let again = client
         .post(url(&world, &format!("/LeadManagement.svc/Lead.Create?{}", keyed(""))))
@@ -339,6 +347,29 @@ async fn a_request_without_a_slot_gets_the_refusal_of_leadsquared() {
         )
         .await;
         assert_eq!(text, "API calls exceeded the limit of 2 in 30 second(s)");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_leadsquared_refuses_until_its_time_ends_gets_a_refusal() {
+    for (endpoint, path) in [
+        ("Leads.GetById", GET),
+        ("Lead.Create", "/v2/LeadManagement.svc/Lead.Create"),
+    ] {
+        let world = world("max_wait = \"0s\"").await;
+        let refusals = Fault::new(endpoint, FaultKind::Refuse).times(1_000);
+        world.simulator.add_fault(refusals).unwrap();
+        let url = url(&world, &format!("{path}?{}", keyed("id=x")));
+        let client = reqwest::Client::new();
+        let request = match endpoint {
+            "Lead.Create" => client.post(url).body("[]"),
+            _ => client.get(url),
+        };
+        let response = request.send().await.unwrap();
+        assert!(response.headers().contains_key("retry-after"));
+        let text = error(response, 429, "MXAPIRateLimitExceededException", "DEADLINE_INFEASIBLE").await;
+        assert_eq!(text, "API calls exceeded the limit of 25 in 5 second(s)");
+        assert!(!world.calls(endpoint).is_empty());
     }
 }
 
