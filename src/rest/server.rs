@@ -18,7 +18,7 @@ use super::handler;
 use super::settings::RestSettings;
 use super::shared::Shared;
 use crate::audit::AuditLog;
-use crate::grpc::SharedLimits;
+use crate::grpc::{RestForwarding, SharedLimits};
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -43,6 +43,10 @@ pub struct RestParts {
     pub metrics: Arc<Metrics>,
     /// The limits that all listeners share.
     pub limits: Arc<SharedLimits>,
+    /// `None`: this process serves every account.
+    pub forwarding: Option<RestForwarding>,
+    /// The longest `upstream.timeout` of all accounts.
+    pub upstream_timeout: Duration,
 }
 
 /// Serves until `stop`. Then requests in progress finish.
@@ -55,6 +59,8 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         audit,
         metrics,
         limits,
+        forwarding,
+        upstream_timeout,
     } = parts;
     let shared = Arc::new(Shared {
         tenants,
@@ -64,6 +70,8 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         audit,
         metrics,
         limits,
+        forwarding,
+        upstream_timeout,
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();

@@ -1,4 +1,5 @@
 //! Calls of the REST API that are passed on.
 
 mod call;
+mod forwarding;
 mod listener;
