@@ -186,7 +186,9 @@ impl AccessControl {
 
     /// The tenant of a request, if the caller may use it.
     pub(super) fn tenant(&self, headers: &HeaderMap, caller: &Caller) -> Result<Arc<Tenant>> {
-        self.tenants.get(metadata::tenant(headers), &caller.permissions).cloned()
+        self.tenants
+            .get(metadata::tenant(headers), &caller.permissions)
+            .cloned()
     }
 
     /// The pause of a tenant. `None`: it is not paused.

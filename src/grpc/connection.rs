@@ -560,7 +560,8 @@ impl ConnectionService {
         let arrived = Instant::now();
         let (headers, path) = (request.headers(), request.uri().path());
         let accepted = port.accept(path, headers);
-        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Rest(_) | PeerRequest::Message) = (&self.replica, &accepted)
+        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Rest(_) | PeerRequest::Message) =
+            (&self.replica, &accepted)
         {
             replica.has_secret();
         }

@@ -52,8 +52,8 @@ mod write_order;
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
 pub use forwarding::{
-    ExecuteRest, ForwardedRestCall, HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers, RestCalls, RestForwarding, RestFuture,
-    RestReply, RestOutcome, RestToDispatch, is_of_replica,
+    ExecuteRest, ForwardedRestCall, HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers, RestCalls, RestForwarding,
+    RestFuture, RestOutcome, RestReply, RestToDispatch, is_of_replica,
 };
 pub use limits::{ConnectionPermit, RequestPermit, SharedLimits};
 pub(crate) use metadata::{CRITICALITY, REASON, tenant as tenant_name};

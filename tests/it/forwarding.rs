@@ -152,8 +152,8 @@ pub struct Plan {
     /// The settings of each replica.
     pub settings: [String; 3],
     /// The secret of each replica.
-    secrets: [&'static str; 3],
-    tls: Option<TlsFiles>,
+    pub secrets: [&'static str; 3],
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Plan {

@@ -337,7 +337,9 @@ impl Dispatcher {
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
                 }
-                TenantRoute::Here(gateway) if target.running().is_some() => Some(self.execute_here(call, gateway).await),
+                TenantRoute::Here(gateway) if target.running().is_some() => {
+                    Some(self.execute_here(call, gateway).await)
+                }
                 TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(call, owner).await),
                 _ => None,
             };
@@ -461,11 +463,7 @@ impl Dispatcher {
             },
             _ => None,
         };
-        let mut span = call
-            .start
-            .log
-            .trace()
-            .client_span(|| call.name().to_owned());
+        let mut span = call.start.log.trace().client_span(|| call.name().to_owned());
         span.set("rpc.system.name", "grpc");
         span.set_with("rpc.method", || call.name().to_owned());
         span.set_with("server.address", || host_and_port(&owner.address).0);

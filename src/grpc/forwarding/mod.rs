@@ -29,5 +29,5 @@ pub(super) use listener::{OriginOrders, PeerPort, PeerRequest, moved_response, s
 pub use message::PeerEvents;
 pub(super) use order::DispatchOrder;
 pub use peers::{HelloResponse, PeerSettings, PeerTls, Peers};
-pub use rest::{ExecuteRest, ForwardedRestCall, RestCalls, RestFuture, RestReply, RestOutcome, is_of_replica};
+pub use rest::{ExecuteRest, ForwardedRestCall, RestCalls, RestFuture, RestOutcome, RestReply, is_of_replica};
 pub use rest_dispatch::{RestForwarding, RestToDispatch};

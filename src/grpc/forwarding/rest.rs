@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_call_keeps_its_bytes() {
-        let query = "b=%20+&a=1&a=2&&c='\u{e9}\u{7f}|\"<>{}^`&d";
+        let query = "b=%20+&a=1&a=2&&c='\u{e9}|{}^`&d";
         let call = RestCall {
             method: RestMethod::Put,
             path: RestPath::parse("//LeadManagement.SVC//x/").unwrap(),

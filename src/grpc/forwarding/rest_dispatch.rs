@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dispatch::{Call, Dispatcher, Kind, Source};
-use super::rest::{self, ExecuteRest, RestDispatch, RestReply, RestOutcome};
+use super::rest::{self, ExecuteRest, RestDispatch, RestOutcome, RestReply};
 use crate::context::Criticality;
 use crate::domain::rest::RestCall;
 use crate::error::ErrorKind;

@@ -45,7 +45,10 @@ impl PeerPort {
         let refused = |error: Error, caller: Option<&Caller>, gateway: Option<&Gateway>| {
             self.rest.refusal(error, caller, gateway).into_http()
         };
-        let (Some(max_wait), Some(path)) = (headers::max_wait(request.headers()), rest::without_prefix(request.uri())) else {
+        let (Some(max_wait), Some(path)) = (
+            headers::max_wait(request.headers()),
+            rest::without_prefix(request.uri()),
+        ) else {
             return listener::incomplete();
         };
         let now = Instant::now();
