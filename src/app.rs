@@ -446,30 +446,35 @@ impl App {
             export_tasks.spawn(export.run(stop_export.clone()));
         }
         let limits = grpc::SharedLimits::new(&config.server, metrics.clone());
-        let rest_parts = RestParts {
+        let peer_calls = rest::PeerCalls::new(config.rest.clone(), limits.clone(), audit.clone());
+        let parts = grpc::ServerParts {
+            limits: limits.clone(),
             tenants: tenants.clone(),
             authenticator: authenticator.clone(),
-            settings: config.rest,
-            tls: rest_tls,
-            audit: audit.clone(),
-            metrics: metrics.clone(),
-            limits: limits.clone(),
-            tracing: tracing.clone(),
-        };
-        let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
-        let parts = grpc::ServerParts {
-            limits,
-            tenants,
-            authenticator,
             settings: config.server,
             tls,
             audit: audit.clone(),
-            metrics,
+            metrics: metrics.clone(),
             tasks: tasks.clone(),
             cluster,
-            tracing,
+            rest: Arc::new(peer_calls),
+            tracing: tracing.clone(),
         };
-        grpc::serve(listener, parts, not_serving, draining.clone()).await;
+        let server = grpc::Server::new(parts, draining.clone()).await;
+        let rest_parts = RestParts {
+            tenants,
+            authenticator,
+            settings: config.rest,
+            tls: rest_tls,
+            audit: audit.clone(),
+            metrics,
+            limits,
+            tracing,
+            forwarding: server.rest_forwarding(),
+            upstream_timeout: accounts.upstream_timeout(),
+        };
+        let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
+        server.serve(listener, not_serving).await;
         // It ends with the last request, or here.
         if let Some(rest) = rest {
             rest.abort();

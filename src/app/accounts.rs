@@ -78,6 +78,13 @@ impl Accounts {
         self.reloaded().tenants.keys().cloned().collect()
     }
 
+    /// The longest `upstream.timeout` of all accounts.
+    pub(super) fn upstream_timeout(&self) -> Duration {
+        let reloaded = self.reloaded();
+        let timeouts = reloaded.tenants.values().map(|tenant| tenant.upstream.timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
     /// The keys of an account in the settings.
     pub(super) fn keys(&self, name: &str) -> Option<crm::Keys> {
         self.reloaded().tenants.get(name).map(|tenant| tenant.keys.clone())

@@ -141,6 +141,14 @@ impl AccessControl {
         caller.ok_or_else(|| self.unknown("unknown_forwarded_caller", log))
     }
 
+    /// The caller of that name, whom another replica has identified by a pair of keys of the REST listener.
+    pub(super) fn rest_caller(&self, name: &str) -> Result<Arc<Caller>> {
+        self.authenticator.rest_caller(name).ok_or_else(|| {
+            self.metrics.auth_failed("unknown_forwarded_caller");
+            ErrorKind::CallerUnknown.into()
+        })
+    }
+
     /// Fetches the keys of the issuer, and identifies the caller again.
     pub(super) async fn identify_with_new_keys(
         &self,
@@ -173,8 +181,14 @@ impl AccessControl {
         if !path.starts_with(OWN) || !is_known_method {
             return Ok(None);
         }
-        let tenant = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
-        Ok(Some(tenant.clone()))
+        self.tenant(headers, caller).map(Some)
+    }
+
+    /// The tenant of a request, if the caller may use it.
+    pub(super) fn tenant(&self, headers: &HeaderMap, caller: &Caller) -> Result<Arc<Tenant>> {
+        self.tenants
+            .get(metadata::tenant(headers), &caller.permissions)
+            .cloned()
     }
 
     /// The pause of a tenant. `None`: it is not paused.

@@ -90,7 +90,7 @@ const MAX_PROBE_STREAMS: u32 = 8;
 /// Who connects to a port.
 pub(super) enum Port {
     /// Callers. With a dispatcher, other replicas may execute their RPCs.
-    Callers(Option<Dispatcher>),
+    Callers(Option<Arc<Dispatcher>>),
     /// Other replicas.
     Replicas(Arc<PeerPort>),
 }
@@ -507,11 +507,17 @@ impl ConnectionService {
         let arrived = Instant::now();
         let (headers, path) = (request.headers(), request.uri().path());
         let accepted = port.accept(path, headers);
-        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Message) = (&self.replica, &accepted) {
+        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Rest(_) | PeerRequest::Message) =
+            (&self.replica, &accepted)
+        {
             replica.has_secret();
         }
         let forwarded = match accepted {
             PeerRequest::Rpc(forwarded) => forwarded,
+            PeerRequest::Rest(forwarded) => {
+                let called = port.clone().call_rest(self.context.server.clone(), forwarded, request);
+                return Box::pin(async move { Ok(called.await) });
+            }
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
         };

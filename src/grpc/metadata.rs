@@ -13,6 +13,8 @@ use crate::identity::is_reserved;
 pub(super) const TENANT: &str = "x-leadgate-tenant";
 pub(super) const CALLER: &str = "x-leadgate-caller";
 pub(crate) const CRITICALITY: &str = "x-leadgate-criticality";
+/// The reason of an error of leadgate on the REST listener.
+pub(crate) const REASON: &str = "x-leadgate-reason";
 
 /// Returns the name of the tenant, if the request has one.
 pub(crate) fn tenant(headers: &HeaderMap) -> Option<&str> {

@@ -54,11 +54,14 @@ mod write_order;
 pub use accept::{Handshakes, accept};
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
-pub use forwarding::{HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers};
+pub use forwarding::{
+    ExecuteRest, ForwardedRestCall, HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers, RestCalls, RestForwarding,
+    RestFuture, RestOutcome, RestReply, RestToDispatch, is_of_replica,
+};
 pub use limits::{ConnectionPermit, RequestPermit, SharedLimits};
-pub(crate) use metadata::{CRITICALITY, tenant as tenant_name};
+pub(crate) use metadata::{CRITICALITY, REASON, tenant as tenant_name};
 pub use mutation::{is_mutation, part};
-pub use server::{ClusterParts, ServerParts, serve};
+pub use server::{ClusterParts, Server, ServerParts};
 pub use services::rpc_paths;
 pub use settings::ServerSettings;
 pub use status::reason as error_reason;

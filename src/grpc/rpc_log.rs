@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -24,7 +24,7 @@ use crate::telemetry::metrics::{FinishedRpc, Metrics};
 use crate::telemetry::recent::RecentError;
 use crate::telemetry::trace::{Span, Trace};
 
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// The facts about an RPC for its log line. Clones share them.
@@ -84,6 +84,13 @@ impl RpcLog {
     pub(super) fn forwarded(headers: &HeaderMap, traced: (Trace, Span), age: Duration) -> Self {
         let now = Instant::now();
         Self::received(headers, traced, now.checked_sub(age).unwrap_or(now), true)
+    }
+
+    /// Starts the log of a request of the REST listener, which has a line of its own.
+    pub(super) fn of_rest(id: &str, trace: Trace, received: Instant) -> Self {
+        let id = HeaderValue::from_str(id).ok();
+        let headers = HeaderMap::from_iter(id.map(|id| (HeaderName::from_static(REQUEST_ID), id)));
+        Self::received(&headers, (trace, Span::default()), received, false)
     }
 
     fn received(headers: &HeaderMap, (trace, span): (Trace, Span), start: Instant, is_forwarded: bool) -> Self {
@@ -181,6 +188,11 @@ impl RpcLog {
     /// Records the replica to which the RPC is forwarded. `None`: this one executes it.
     pub(super) fn set_forwarded_to(&self, address: Option<&Arc<str>>) {
         *lock(&self.facts.forwarded_to) = address.cloned();
+    }
+
+    /// The replica to which the RPC was forwarded. `None`: this one has executed it, or has ended it.
+    pub(super) fn forwarded_to(&self) -> Option<Arc<str>> {
+        lock(&self.facts.forwarded_to).clone()
     }
 
     /// Records that the dispatch ends, and that the RPC does not.
@@ -362,7 +374,7 @@ impl RpcLogLine {
                 trace_id: facts.trace.id().map(|id| id.to_string().into()),
             });
         }
-        let forwarded_to = lock(&facts.forwarded_to).clone();
+        let forwarded_to = self.log.forwarded_to();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -492,7 +504,7 @@ fn is_id(text: &str) -> bool {
 
 /// Whether a server span with this code is an error. The other codes are the caller's, or no error
 /// (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>).
-fn is_error_of_server(code: Code) -> bool {
+pub(super) fn is_error_of_server(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown

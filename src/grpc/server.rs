@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -14,7 +15,7 @@ use super::authorization::AccessControl;
 use super::body::MessageLimits;
 use super::connection::Port;
 use super::elements::MessageSchema;
-use super::forwarding::{Dispatcher, KeptMessages, PeerEvents, PeerPort, Peers};
+use super::forwarding::{Dispatcher, KeptMessages, PeerEvents, PeerPort, Peers, RestCalls, RestForwarding};
 use super::limits::SharedLimits;
 use super::rpc::ServerContext;
 use super::settings::ServerSettings;
@@ -50,6 +51,8 @@ pub struct ServerParts {
     pub tasks: TaskTracker,
     /// `None`: this process serves every tenant.
     pub cluster: Option<ClusterParts>,
+    /// Executes the calls of the REST listener that other replicas forward.
+    pub rest: Arc<dyn RestCalls>,
     /// The traces of RPCs.
     pub tracing: Tracing,
 }
@@ -66,46 +69,55 @@ pub struct ClusterParts {
     pub events: Arc<dyn PeerEvents>,
 }
 
-/// Serves until `stop`. Then new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress have `server.drain` to finish. Health
-/// reports NOT_SERVING after `not_serving`.
-pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: CancellationToken, stop: CancellationToken) {
-    let ServerParts {
-        tenants,
-        authenticator,
-        settings,
-        tls,
-        audit,
-        limits: shared_limits,
-        metrics,
-        tasks,
-        cluster,
-        tracing,
-    } = parts;
-    let drain = settings.drain;
-    let unary_limit = shared_limits.unary.clone();
-    let limits = Arc::new(MessageLimits {
-        bytes: settings.max_request_bytes,
-        elements: settings.max_message_elements,
-        schema: MessageSchema::new(&services::DESCRIPTORS),
-        unfinished: shared_limits.unfinished.clone(),
-    });
-    let context = ServerContext {
-        access: AccessControl::new(authenticator, tenants, metrics.clone()),
-        limits: shared_limits,
-        unary_limit: unary_limit.clone(),
-        streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
-        settings: Arc::new(settings),
-        audit,
-        draining: stop.clone(),
-        tasks,
-        has_cluster: cluster.is_some(),
-        tracing,
-    };
-    let (routes, health) = services::routes(&context).await;
-    let forwarded_limit = UnaryLimit::new(context.settings.max_in_flight);
-    let (port, for_replicas) = match cluster {
-        None => (Port::Callers(None), None),
-        Some(cluster) => {
+/// The server, before it serves.
+pub struct Server {
+    context: ServerContext,
+    routes: Routes,
+    health: HealthReporter,
+    limits: Arc<MessageLimits>,
+    tls: Option<Arc<Tls>>,
+    metrics: Arc<Metrics>,
+    /// `None`: this process serves every tenant.
+    cluster: Option<(TcpListener, PeerPort, Arc<Dispatcher>)>,
+    rest: Arc<dyn RestCalls>,
+}
+
+impl Server {
+    /// Makes the server. After `stop`, new RPCs fail with UNAVAILABLE (SHUTTING_DOWN).
+    pub async fn new(parts: ServerParts, stop: CancellationToken) -> Self {
+        let ServerParts {
+            tenants,
+            authenticator,
+            settings,
+            tls,
+            audit,
+            limits: shared_limits,
+            metrics,
+            tasks,
+            cluster,
+            rest,
+            tracing,
+        } = parts;
+        let limits = Arc::new(MessageLimits {
+            bytes: settings.max_request_bytes,
+            elements: settings.max_message_elements,
+            schema: MessageSchema::new(&services::DESCRIPTORS),
+            unfinished: shared_limits.unfinished.clone(),
+        });
+        let context = ServerContext {
+            access: AccessControl::new(authenticator, tenants, metrics.clone()),
+            unary_limit: shared_limits.unary.clone(),
+            limits: shared_limits,
+            streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
+            settings: Arc::new(settings),
+            audit,
+            draining: stop,
+            tasks,
+            has_cluster: cluster.is_some(),
+            tracing,
+        };
+        let (routes, health) = services::routes(&context).await;
+        let cluster = cluster.map(|cluster| {
             let dispatcher = Dispatcher {
                 peers: cluster.peers.clone(),
                 events: cluster.events.clone(),
@@ -120,39 +132,80 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
                 peers: cluster.peers,
                 events: cluster.events,
                 metrics: metrics.clone(),
+                rest: rest.clone(),
                 refused: Mutex::default(),
             };
-            let for_replicas = connection::serve(
-                cluster.listener,
-                Port::Replicas(Arc::new(port)),
-                routes.clone(),
-                for_replicas(&context, &forwarded_limit),
-                tls.clone(),
-                limits.clone(),
-                metrics.clone(),
-            );
-            (Port::Callers(Some(dispatcher)), Some(for_replicas))
+            (cluster.listener, port, Arc::new(dispatcher))
+        });
+        Self {
+            context,
+            routes,
+            health,
+            limits,
+            tls,
+            metrics,
+            cluster,
+            rest,
         }
-    };
-    let for_callers = connection::serve(listener, port, routes, context, tls, limits, metrics);
-    let server = async {
-        match for_replicas {
-            None => for_callers.await,
-            Some(for_replicas) => drop(tokio::join!(for_callers, for_replicas)),
-        }
-    };
+    }
 
-    // Without a limit, idle connections and endless streams would keep the server running.
-    tokio::select! {
-        () = server => {}
-        () = drained(stop, [&unary_limit, &forwarded_limit], drain) => {}
-        () = report_not_serving(not_serving, health) => {}
+    /// Executes the calls of the REST listener where their accounts are served. `None`: this process serves every tenant.
+    pub fn rest_forwarding(&self) -> Option<RestForwarding> {
+        let dispatcher = self.cluster.as_ref().map(|(_, _, dispatcher)| dispatcher.clone());
+        dispatcher.map(RestForwarding)
+    }
+
+    /// Serves until the process begins to shut down. Then RPCs in progress have `server.drain` to finish. Health reports NOT_SERVING
+    /// after `not_serving`.
+    pub async fn serve(self, listener: TcpListener, not_serving: CancellationToken) {
+        let Self {
+            context,
+            routes,
+            health,
+            limits,
+            tls,
+            metrics,
+            cluster,
+            rest,
+        } = self;
+        let (stop, drain) = (context.draining.clone(), context.settings.drain);
+        let unary_limit = context.unary_limit.clone();
+        let forwarded_limit = UnaryLimit::new(context.settings.max_in_flight);
+        let (port, for_replicas) = match cluster {
+            None => (Port::Callers(None), None),
+            Some((listener, port, dispatcher)) => {
+                let for_replicas = connection::serve(
+                    listener,
+                    Port::Replicas(Arc::new(port)),
+                    routes.clone(),
+                    for_replicas(&context, &forwarded_limit, &*rest),
+                    tls.clone(),
+                    limits.clone(),
+                    metrics.clone(),
+                );
+                (Port::Callers(Some(dispatcher)), Some(for_replicas))
+            }
+        };
+        let for_callers = connection::serve(listener, port, routes, context, tls, limits, metrics);
+        let server = async {
+            match for_replicas {
+                None => for_callers.await,
+                Some(for_replicas) => drop(tokio::join!(for_callers, for_replicas)),
+            }
+        };
+
+        // Without a limit, idle connections and endless streams would keep the server running.
+        tokio::select! {
+            () = server => {}
+            () = drained(stop, [&unary_limit, &forwarded_limit], drain) => {}
+            () = report_not_serving(not_serving, health) => {}
+        }
     }
 }
 
 /// Returns the context of the RPCs that other replicas forward. They have permits of their own: two replicas that forward to each
 /// other must not wait for each other's permits. The first replica has applied the limits of a connection and of a caller.
-fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> ServerContext {
+fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>, rest: &dyn RestCalls) -> ServerContext {
     let settings = ServerSettings {
         max_in_flight_per_caller: context.settings.max_in_flight,
         max_streams_per_caller: context.settings.max_streams,
@@ -161,6 +214,8 @@ fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> Serve
         // The connections without the secret are limited instead.
         max_handshakes: u32::MAX,
         keepalive_min_interval: Duration::ZERO,
+        // A call of the REST listener has its query in its headers.
+        max_metadata_bytes: context.settings.max_metadata_bytes.max(rest.max_header_bytes()),
         ..(*context.settings).clone()
     };
     ServerContext {

@@ -95,6 +95,11 @@ impl Authenticator {
         }
     }
 
+    /// The caller of that name on the REST listener, in any mode.
+    pub fn rest_caller(&self, name: &str) -> Option<Arc<Caller>> {
+        self.registry.load().named(name)
+    }
+
     /// The caller of a pair of keys of the REST listener, in any mode.
     pub fn identify_rest(&self, access: &[u8], secret: &[u8]) -> Option<RestCaller> {
         self.registry.load().identify_rest(access, secret)

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use crate::domain::rest::RestCall;
@@ -13,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::gateway::{Gateway, rest_costs_bulk};
 
 /// The reason of an error.
-const REASON: HeaderName = HeaderName::from_static("x-leadgate-reason");
+const REASON: HeaderName = HeaderName::from_static(crate::grpc::REASON);
 /// The methods that are passed on.
 pub(super) const METHODS: &str = "GET, POST, PUT, DELETE";
 /// The delay before another attempt while a tenant is paused.
@@ -128,14 +127,14 @@ impl RestError {
     }
 
     /// The response.
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self) -> Response<Bytes> {
         let body = ErrorBody {
             status: "Error",
             exception_type: self.kind,
             exception_message: &self.text,
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Full::from(body));
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(
@@ -192,6 +191,8 @@ impl FailedCall<'_> {
                 })
             }
             ErrorKind::OutcomeUnknown => RestError::unknown_outcome(),
+            // The replica that had the call does not respond.
+            ErrorKind::Moved { sent: true } if !self.is_read => RestError::unknown_outcome(),
             ErrorKind::ResponseTooLarge { .. } => RestError::unreadable("RESPONSE_TOO_LARGE"),
             ErrorKind::Unreadable { .. } => RestError::unreadable("UPSTREAM_UNREADABLE"),
             ErrorKind::BreakerOpen { retry_after } => RestError::unavailable("UPSTREAM_UNAVAILABLE", *retry_after),

@@ -5,29 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
-    TRANSFER_ENCODING,
-};
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::cors::{self, Origin};
 use super::credentials::{Keys, without_keys};
 use super::errors::{FailedCall, METHODS, RestError};
+use super::execution::Execution;
 use super::public_host;
 use super::shared::Shared;
-use crate::audit::{AuditContext, RpcAudit};
-use crate::context::{Criticality, RequestContext};
-use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath, RestResponse};
+use crate::audit::RpcAudit;
+use crate::context::Criticality;
+use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath};
 use crate::error::{Error, ErrorKind};
-use crate::gateway::{Gateway, RestOptions, audited_rest_name, is_rest_read, rest_name};
+use crate::gateway::{Gateway, audited_rest_name, is_rest_read, rest_name};
 use crate::grpc::{CRITICALITY, error_reason, tenant_name};
 use crate::identity::RestCaller;
 use crate::telemetry::metrics::RestRequest;
@@ -38,8 +35,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_WAIT: &str = "x-leadgate-max-wait";
 /// The endpoint of a request whose path is not known.
 const OTHER_ENDPOINT: &str = "other";
-/// Added to the time of a call, so that its own timeout ends it.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// The facts about a request, for its log line.
 #[derive(Default)]
@@ -50,6 +45,8 @@ struct Facts {
     reason: Option<&'static str>,
     /// Why the caller is not known.
     auth_failure: Option<&'static str>,
+    /// The replica that has made the call, if it is another one.
+    forwarded_to: Option<Arc<str>>,
     /// How long it waited for its slots.
     queued: Option<Duration>,
     trace: Trace,
@@ -89,10 +86,10 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
             called.map(Some)
         }
     };
-    let mut response = match result {
-        Ok(Some(response)) => passed(response),
+    let response = match result {
+        Ok(Some(response)) => response,
         Ok(None) => {
-            let mut response = Response::new(Full::default());
+            let mut response = Response::new(Bytes::new());
             *response.status_mut() = StatusCode::NO_CONTENT;
             cors::add_preflight(response.headers_mut());
             response
@@ -102,6 +99,7 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
             error.into_response()
         }
     };
+    let mut response = response.map(Full::from);
     let headers = response.headers_mut();
     origin.add_to(headers);
     // Bytes that were not read are never taken for a request.
@@ -140,6 +138,7 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
         endpoint = facts.endpoint,
         status = response.status().as_u16(),
         reason = facts.reason,
+        forwarded_to = facts.forwarded_to.as_deref(),
         queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
         took_ms = took.as_millis() as u64,
         suppressed,
@@ -175,22 +174,6 @@ fn end_span(mut span: Span, facts: &Facts, status: StatusCode) {
     }
 }
 
-/// LeadSquared's response as the client gets it.
-fn passed(response: RestResponse) -> Response<Full<Bytes>> {
-    let mut passed = Response::new(Full::from(response.body));
-    *passed.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    for (name, value) in [
-        (CONTENT_TYPE, response.content_type),
-        (CONTENT_DISPOSITION, response.content_disposition),
-        (ALLOW, response.allow),
-    ] {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
-            passed.headers_mut().insert(name, value);
-        }
-    }
-    passed
-}
-
 async fn call(
     shared: &Arc<Shared>,
     parts: &http::request::Parts,
@@ -199,7 +182,7 @@ async fn call(
     id: &str,
     start: Instant,
     facts: &mut Facts,
-) -> Result<RestResponse, RestError> {
+) -> Result<Response<Bytes>, RestError> {
     let head = head?;
     facts.endpoint = Some(rest_name(&head.call));
     let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
@@ -242,7 +225,7 @@ async fn permitted(
     start: Instant,
     facts: &mut Facts,
     audit: Option<Arc<RpcAudit>>,
-) -> Result<RestResponse, RestError> {
+) -> Result<Response<Bytes>, RestError> {
     let RestCaller { caller, tenant } = identified;
     let Head {
         mut call,
@@ -251,8 +234,7 @@ async fn permitted(
         criticality,
     } = head;
     let (settings, rules) = (&shared.settings, &caller.rest);
-    let refusal_status = rules.refusal_status.unwrap_or(settings.refusal_status);
-    let refusal_status = StatusCode::from_u16(refusal_status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    let refusal_status = settings.refusal_status_of(&caller);
     if !caller.permissions.allows_rest(call.path.folded()) {
         return Err(RestError::not_allowed());
     }
@@ -299,53 +281,34 @@ async fn permitted(
     if shared.draining.is_cancelled() {
         return Err(fail(ErrorKind::ShuttingDown.into(), &call));
     }
-    let Some(gateway) = &gateway else {
-        return Err(fail(ErrorKind::Moved { sent: false }.into(), &call));
-    };
-    if gateway.is_paused() {
-        return Err(fail(ErrorKind::TenantPaused.into(), &call));
-    }
     let configured = rules.max_wait.unwrap_or(settings.max_wait);
     let max_wait = max_wait.map_or(configured, |wait| wait.min(configured));
-    // The time for the body does not count.
-    let slot_by = Instant::now() + max_wait;
-    let cancelled = CancellationToken::new();
-    let _cancel = cancelled.clone().drop_guard();
     let default_criticality = rules.criticality.and_then(Criticality::named);
-    let context = RequestContext {
+    let execution = Execution {
+        call,
+        caller: caller.clone(),
+        tenant: tenant.clone(),
         id: id.into(),
-        mutation: None,
-        caller: caller.name.clone(),
-        permissions: caller.permissions.clone(),
-        first_received: start,
-        is_repeated: false,
+        received: start,
         criticality: criticality.or(default_criticality).unwrap_or_default(),
-        deadline: slot_by + gateway.crm().timeout() + GRACE,
-        cancelled,
-        position: None,
-        progress: Arc::default(),
-        record: None,
-        audit: AuditContext::new(audit),
+        // The time for the body does not count.
+        slot_by: Instant::now() + max_wait,
+        refusal_status,
+        audit,
         trace: facts.trace.clone(),
     };
-    let options = RestOptions {
-        slot_by: Some(slot_by),
-        passes_rejections: true,
-    };
-    let entry = gateway.enter_rest(call.clone(), None);
-    let result = gateway.rest(&context, entry, options).await;
-    facts.queued = Some(context.queue_time());
-    match result {
-        // A client would send its keys to another host.
-        Ok(response) if (300..400).contains(&response.status) => Err(RestError::unreadable("UPSTREAM_UNREADABLE")),
-        Ok(mut response) => {
-            if !settings.public_host.is_empty() && rest_name(&call) == public_host::ENDPOINT {
-                response.body = public_host::with_host(&response.body, &settings.public_host);
-            }
-            Ok(response)
-        }
-        Err(error) => Err(fail(error, &call)),
+    let made = execution.make(shared.forwarding.as_ref(), shared.upstream_timeout);
+    let (result, forwarded_to) = made.await;
+    facts.forwarded_to = forwarded_to;
+    let mut reply = result.map_err(|error| fail(error, &execution.call))?;
+    facts.queued = Some(reply.queued);
+    facts.reason = reply.reason();
+    let has_host = facts.reason.is_none() && rest_name(&execution.call) == public_host::ENDPOINT;
+    if has_host && !settings.public_host.is_empty() {
+        let body = reply.response.body_mut();
+        *body = public_host::with_host(body, &settings.public_host);
     }
+    Ok(reply.response)
 }
 
 /// Checks the request line and the headers.

@@ -3,7 +3,9 @@
 //!
 //! * `server` accepts connections.
 //! * `connection_clock` ends connections that are slow or idle.
-//! * `handler` checks one request, and makes its call.
+//! * `handler` checks one request.
+//! * `execution` makes its call, in this process or at the replica that owns the account.
+//! * `peer` makes the calls that other replicas forward.
 //! * `credentials` finds the keys of a request.
 //! * `body` reads the body of a request.
 //! * `cors` allows the requests of pages in browsers.
@@ -15,11 +17,14 @@ mod connection_clock;
 mod cors;
 mod credentials;
 mod errors;
+mod execution;
 mod handler;
+mod peer;
 mod public_host;
 mod server;
 mod settings;
 mod shared;
 
+pub use peer::PeerCalls;
 pub use server::{RestParts, serve};
 pub use settings::{REFUSAL_STATUSES, RestSettings};

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -18,7 +19,7 @@ use super::handler;
 use super::settings::RestSettings;
 use super::shared::Shared;
 use crate::audit::AuditLog;
-use crate::grpc::{SharedLimits, accept};
+use crate::grpc::{RestForwarding, SharedLimits, accept};
 use crate::identity::Authenticator;
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
@@ -44,6 +45,10 @@ pub struct RestParts {
     pub limits: Arc<SharedLimits>,
     /// The traces of requests.
     pub tracing: Tracing,
+    /// `None`: this process serves every account.
+    pub forwarding: Option<RestForwarding>,
+    /// The longest `upstream.timeout` of all accounts.
+    pub upstream_timeout: Duration,
 }
 
 /// Serves until `stop`. Then requests in progress finish.
@@ -57,6 +62,8 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         metrics,
         limits,
         tracing,
+        forwarding,
+        upstream_timeout,
     } = parts;
     let shared = Arc::new(Shared {
         tenants,
@@ -68,6 +75,8 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         limits,
         tracing,
         unknown_callers: LineLimit::default(),
+        forwarding,
+        upstream_timeout,
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::cors;
+use crate::identity::Caller;
 
 /// Maximum of each duration.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
@@ -50,6 +52,12 @@ pub struct RestSettings {
 }
 
 impl RestSettings {
+    /// The HTTP status of a request of this caller that cannot be served in time.
+    pub(super) fn refusal_status_of(&self, caller: &Caller) -> StatusCode {
+        let status = caller.rest.refusal_status.unwrap_or(self.refusal_status);
+        StatusCode::from_u16(status).unwrap_or(StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// Returns the invalid settings: the key, and what is valid.
     pub fn validate(&self, has_tls: bool) -> Vec<(&'static str, String)> {
         let mut errors = Vec::new();

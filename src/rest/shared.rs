@@ -1,12 +1,13 @@
 //! What all connections share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::settings::RestSettings;
 use crate::audit::AuditLog;
-use crate::grpc::SharedLimits;
+use crate::grpc::{RestForwarding, SharedLimits};
 use crate::identity::Authenticator;
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
@@ -28,6 +29,10 @@ pub(super) struct Shared {
     pub(super) tracing: Tracing,
     /// The log lines of clients without a valid pair of keys.
     pub(super) unknown_callers: LineLimit,
+    /// `None`: this process serves every account.
+    pub(super) forwarding: Option<RestForwarding>,
+    /// The longest `upstream.timeout` of all accounts.
+    pub(super) upstream_timeout: Duration,
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
 }

@@ -267,10 +267,10 @@ metrics! {
         "Calls that wait for a slot now, by caller and tenant"
         absent "for callers without waiting calls, and for tenants that another replica owns";
     forwarded: Family<ForwardedLabels, Counter> = "forwarded_rpcs",
-        "RPCs that another replica executed, by tenant and gRPC code; counted by the replica that received them"
+        "RPCs and requests of the REST listener that another replica executed, by tenant and gRPC code; counted by the replica that received them"
         absent "without a cluster";
     forwarding: Family<TenantLabels, Histogram> = "forwarding_duration" in Seconds,
-        "Time that forwarding added to a unary RPC, by tenant" with SECONDS
+        "Time that forwarding added to a unary RPC or a request of the REST listener, by tenant" with SECONDS
         absent "without a cluster";
     attempts: Family<AttemptLabels, Counter> = "upstream_attempts",
         "Requests sent to LeadSquared, by tenant, endpoint and outcome";

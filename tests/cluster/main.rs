@@ -16,6 +16,7 @@ mod load;
 mod moves;
 mod proxy;
 mod replicas;
+mod rest;
 #[path = "../postgres/mod.rs"]
 #[allow(dead_code, reason = "the tests of the store use all of it")]
 mod server;
@@ -24,12 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leadgate::grpc::pb::lead_service_client::LeadServiceClient;
+use leadgate_simulator::Latency;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use load::{Load, LoadPlan};
 use proxy::Proxy;
-use replicas::{Cluster, Database, LEASE, Plan, TAKEOVER, WINDOW};
+use replicas::{CALLS, Cluster, Database, LEASE, Plan, TAKEOVER, WINDOW};
+use rest::RestLoad;
 use server::Server;
 
 /// The maximum number of tests at one time: each of them starts several processes.
@@ -87,6 +90,47 @@ async fn a_killed_owner_is_replaced() {
     figures
         .gap_is_at_most(TAKEOVER)
         .failures_are_at_most(LoadPlan::default().clients);
+    assert_ne!(cluster.owner(server).await, owner);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_the_rest_listener_go_on_after_the_owner_is_killed() {
+    let _place = place().await;
+    let server = Server::shared();
+    let name = server.create_database();
+    let plan = Plan {
+        rest: rest::settings(),
+        ..Plan::default()
+    };
+    let cluster = Cluster::start(3, Database { server, name: &name }, &plan).await;
+    // Calls are in progress at any time.
+    let latency = Duration::from_millis(300);
+    cluster.simulator.set_options(|options| {
+        options.latency = Latency {
+            min: latency,
+            max: latency,
+        };
+    });
+    let owner = cluster.owner(server).await;
+    let others: Vec<usize> = (0..3).filter(|number| *number != owner).collect();
+    let load = RestLoad::start(&cluster, &others, 12);
+    tokio::time::sleep(WINDOW * 2).await;
+    cluster.replicas[owner].kill().await;
+    tokio::time::sleep(TAKEOVER + WINDOW).await;
+    let (reads, writes) = load.end().await;
+    cluster.keep_logs("rest owner killed");
+    let count = |status: u16| writes.iter().filter(|write| write.status == status).count();
+    let (executed, uncertain) = (count(200), count(409));
+    println!(
+        "rest owner killed: {} reads, {executed} writes, {uncertain} uncertain",
+        reads.len()
+    );
+    assert!(reads.iter().all(|read| read.status == 200));
+    assert_eq!(executed + uncertain, writes.len());
+    // At most one of each client.
+    assert!((1..=6).contains(&uncertain), "{uncertain}");
+    assert!(reads.len() > 20 && executed > 20, "{} {executed}", reads.len());
+    assert!(cluster.worst_window() <= CALLS);
     assert_ne!(cluster.owner(server).await, owner);
 }
 

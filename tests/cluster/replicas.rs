@@ -55,11 +55,15 @@ pub struct Plan {
     pub further_hosts: String,
     /// Whether the connections to LeadSquared are through a proxy with a small buffer.
     pub has_small_uplink: bool,
+    /// The end of the settings of the REST listener, and further tables. Empty: there is none.
+    pub rest: String,
 }
 
 /// One replica, with a proxy before each of its connections.
 pub struct Replica {
     pub address: SocketAddr,
+    /// The REST listener, if there is one.
+    pub rest: SocketAddr,
     pub peers: Proxy,
     pub uplink: Proxy,
     pub database: Proxy,
@@ -121,7 +125,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let mut replicas = Vec::new();
         for number in 0..count {
-            let (address, admin, listen) = (free_address(), free_address(), free_address());
+            let (address, admin, listen, rest) = (free_address(), free_address(), free_address(), free_address());
             let (peers, database_proxy) = (
                 Proxy::to(listen).await,
                 Proxy::to(([127, 0, 0, 1], database.server.port).into()).await,
@@ -130,8 +134,12 @@ impl Cluster {
                 true => Proxy::with_small_buffer(upstream_address).await,
                 false => Proxy::to(upstream_address).await,
             };
+            let rest_settings = match plan.rest.as_str() {
+                "" => String::new(),
+                settings => format!("[rest]\nlisten = \"{rest}\"\n{settings}"),
+            };
             let text = format!(
-                "[server]\nlisten = \"{address}\"\nshutdown_delay = \"1s\"\nkeepalive_min_interval = \"0s\"\n{server}\n\
+                "{rest_settings}[server]\nlisten = \"{address}\"\nshutdown_delay = \"1s\"\nkeepalive_min_interval = \"0s\"\n{server}\n\
                  [admin]\nlisten = \"{admin}\"\n\
                  [log]\nfilter = \"info,leadgate=debug\"\n\
                  [store]\nurl = \"postgres://leadgate@{database}{further}/{name}?sslmode=disable\"\nconnect_timeout = \"1s\"\n\
@@ -161,6 +169,7 @@ impl Cluster {
                 .keep_alive_while_idle(true);
             replicas.push(Replica {
                 address,
+                rest,
                 peers,
                 uplink,
                 database: database_proxy,

@@ -36,10 +36,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// What other replicas reported to one replica.
 #[derive(Default)]
-struct Events {
+pub struct Events {
     owners: Mutex<Vec<(String, i64, Option<String>)>>,
     epochs: Mutex<Vec<i64>>,
-    is_store_unavailable: AtomicBool,
+    pub is_store_unavailable: AtomicBool,
 }
 
 impl PeerEvents for Events {
@@ -58,17 +58,19 @@ impl PeerEvents for Events {
 }
 
 /// One replica.
-struct Replica {
+pub struct Replica {
     address: SocketAddr,
     admin: SocketAddr,
+    /// The address of the REST listener, if there is one.
+    pub rest: Option<SocketAddr>,
     /// The address for other replicas.
-    peer_address: Arc<str>,
-    tenant: Arc<Tenant>,
+    pub peer_address: Arc<str>,
+    pub tenant: Arc<Tenant>,
     /// The gateway with which the replica began.
-    gateway: Arc<Gateway>,
+    pub gateway: Arc<Gateway>,
     peers: Arc<Peers>,
-    events: Arc<Events>,
-    channel: Channel,
+    pub events: Arc<Events>,
+    pub channel: Channel,
 }
 
 impl Replica {
@@ -91,6 +93,7 @@ impl Replica {
         let admin_address = admin.local_addr().unwrap();
         let peer_address: Arc<str> = for_replicas.local_addr().unwrap().to_string().into();
         let mut app = App::new(config).await.unwrap();
+        let rest = app.open_rest().await.unwrap();
         let secret = secret.to_owned().into();
         let tls = plan.tls.as_ref().map(|files| {
             files.write("replicas.crt", &files.server_authority.pem);
@@ -113,6 +116,7 @@ impl Replica {
         Self {
             address,
             admin: admin_address,
+            rest,
             peer_address,
             tenant,
             gateway,
@@ -129,31 +133,34 @@ impl Replica {
         LeadServiceClient::new(self.channel.clone())
     }
 
-    fn set_owner(&self, address: &Arc<str>, epoch: i64) {
+    pub fn set_owner(&self, address: &Arc<str>, epoch: i64) {
         let address = address.clone();
         self.tenant.set_route(TenantRoute::Replica(Owner { address, epoch }));
     }
 
-    async fn metrics(&self) -> String {
+    pub async fn metrics(&self) -> String {
         let page = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap();
         page.text().await.unwrap()
     }
 }
 
 /// How the replicas of a test are started.
-struct Plan {
-    options: Options,
+pub struct Plan {
+    pub options: Options,
+    /// Another server than the simulator.
+    pub upstream: Option<SocketAddr>,
     /// The settings of each replica.
-    settings: [String; 3],
+    pub settings: [String; 3],
     /// The secret of each replica.
-    secrets: [&'static str; 3],
-    tls: Option<TlsFiles>,
+    pub secrets: [&'static str; 3],
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         Self {
             options: Options::default(),
+            upstream: None,
             settings: Default::default(),
             secrets: [SECRET; 3],
             tls: None,
@@ -162,9 +169,9 @@ impl Default for Plan {
 }
 
 /// Replicas and the simulator behind them.
-struct Cluster {
-    simulator: Simulator,
-    replicas: Vec<Replica>,
+pub struct Cluster {
+    pub simulator: Simulator,
+    pub replicas: Vec<Replica>,
     stop: CancellationToken,
     simulator_stop: CancellationToken,
     running: JoinSet<()>,
@@ -177,9 +184,10 @@ impl Cluster {
         Self::with(count, Plan::default()).await
     }
 
-    async fn with(count: usize, plan: Plan) -> Self {
+    pub async fn with(count: usize, plan: Plan) -> Self {
         let upstream = listen().await;
-        let tenant = tenant("acme", upstream.local_addr().unwrap(), &plan.options);
+        let address = plan.upstream.unwrap_or(upstream.local_addr().unwrap());
+        let tenant = tenant("acme", address, &plan.options);
         let simulator = Simulator::new(plan.options.clone());
         let (stop, simulator_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut running = JoinSet::new();
@@ -212,7 +220,7 @@ impl Cluster {
     }
 
     /// Makes a replica the owner of the tenant. The gateway of the former owner stays as it is.
-    fn own(&self, owner: usize, epoch: i64) {
+    pub fn own(&self, owner: usize, epoch: i64) {
         let address = &self.replicas[owner].peer_address;
         for (number, replica) in self.replicas.iter().enumerate() {
             match number == owner {
@@ -222,16 +230,16 @@ impl Cluster {
         }
     }
 
-    fn first(&self) -> &Replica {
+    pub fn first(&self) -> &Replica {
         &self.replicas[0]
     }
 
-    fn calls(&self, endpoint: &str) -> usize {
+    pub fn calls(&self, endpoint: &str) -> usize {
         let calls = self.simulator.calls();
         calls.iter().filter(|call| call.endpoint == endpoint).count()
     }
 
-    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let waiting = async {
             while !is_so(self) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -242,7 +250,7 @@ impl Cluster {
             .unwrap_or_else(|_| panic!("{what}"));
     }
 
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.simulator_stop.cancel();
@@ -253,13 +261,13 @@ impl Cluster {
 }
 
 /// A TCP proxy whose connections the test can cut.
-struct Proxy {
-    address: Arc<str>,
+pub struct Proxy {
+    pub address: Arc<str>,
     cut: watch::Sender<u32>,
 }
 
 impl Proxy {
-    async fn start(target: &Arc<str>) -> Self {
+    pub async fn start(target: &Arc<str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().into();
         let cut = watch::Sender::new(0);
@@ -281,7 +289,7 @@ impl Proxy {
     }
 
     /// Closes all connections.
-    fn cut(&self) {
+    pub fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
 }

@@ -24,9 +24,11 @@ use super::message::PeerEvents;
 use super::order::{OrderedDispatch, Target};
 use super::peers::{ConnectError, Peers};
 use super::response::ForwardedStream;
+use super::rest::{self, RestDispatch};
 use super::source::RequestStream;
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind};
+use crate::gateway::Gateway;
 use crate::grpc::body::{MessageLimits, RequestBody};
 use crate::grpc::elements::MethodInfo;
 use crate::grpc::metadata;
@@ -88,24 +90,35 @@ pub(in crate::grpc) struct RpcToDispatch {
     pub(in crate::grpc) write_order: Arc<WriteOrder>,
 }
 
-/// An RPC whose dispatches can begin.
-struct Call {
-    parts: Parts,
-    method: MethodInfo,
-    source: Source,
+/// An RPC or a call of the REST listener whose dispatches can begin.
+pub(super) struct Call<'a> {
+    pub(super) parts: Parts,
+    pub(super) kind: Kind<'a>,
+    pub(super) source: Source,
     /// The bytes of the message, if it is kept for a further dispatch.
-    kept: Option<KeptBytes>,
-    start: RpcStart,
-    access: RpcAccess,
-    deadline: Instant,
-    connection: u64,
-    dispatches: Option<OrderedDispatch>,
-    write_order: Arc<WriteOrder>,
-    status_builder: StatusBuilder,
+    pub(super) kept: Option<KeptBytes>,
+    pub(super) start: RpcStart,
+    pub(super) access: RpcAccess,
+    /// No dispatch begins later.
+    pub(super) deadline: Instant,
+    /// When a replica must have responded.
+    pub(super) respond_by: Instant,
+    pub(super) connection: u64,
+    pub(super) dispatches: Option<OrderedDispatch>,
+    pub(super) write_order: Arc<WriteOrder>,
+}
+
+/// What is called.
+pub(super) enum Kind<'a> {
+    Rpc {
+        method: MethodInfo,
+        status_builder: StatusBuilder,
+    },
+    Rest(RestDispatch<'a>),
 }
 
 /// The request.
-enum Source {
+pub(super) enum Source {
     /// The message of a unary request in its frame. Empty: there is none.
     Message(Bytes),
     /// The message was dispatched and not kept.
@@ -116,18 +129,41 @@ enum Source {
 }
 
 /// The end of a dispatch.
-enum Ended {
+pub(super) enum Ended {
     /// The RPC has its response.
     Responded(Response<Body>),
+    /// This replica ends the RPC.
+    Failed(Error),
     /// The replica does not own the tenant, or cannot use the store.
     Moved { moved: Moved, owner: Option<Owner> },
     /// There was no response.
     Unreachable { sent: bool },
 }
 
-impl Call {
+impl Call<'_> {
+    /// The path of an RPC.
     fn path(&self) -> &str {
         self.parts.uri.path()
+    }
+
+    /// The name of the method.
+    fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Rpc { .. } => self.path().trim_start_matches('/'),
+            Kind::Rest(_) => rest::NAME,
+        }
+    }
+
+    fn is_mutation(&self) -> bool {
+        match &self.kind {
+            Kind::Rpc { .. } => mutation::is_mutation(self.path()),
+            Kind::Rest(rest) => !rest.is_read,
+        }
+    }
+
+    /// Whether there is a stream of requests or responses.
+    fn is_stream(&self) -> bool {
+        matches!(&self.kind, Kind::Rpc { method, .. } if method.is_stream)
     }
 
     fn tenant(&self) -> &str {
@@ -136,7 +172,7 @@ impl Call {
 
     /// Whether the RPC can be sent again after a dispatch that may have been executed.
     fn is_repeatable(&self) -> bool {
-        !mutation::is_mutation(self.path()) || self.start.internal_request_id.is_some()
+        !self.is_mutation() || self.start.internal_request_id.is_some()
     }
 
     /// Takes the message for a dispatch, unless it is kept for a further one.
@@ -165,6 +201,14 @@ impl Call {
         }
     }
 
+    /// Ends a call whose owner has not responded in time.
+    fn late(&self) -> Ended {
+        Ended::Failed(match &self.kind {
+            Kind::Rpc { .. } => deadline_exceeded("the response of the replica that owns the tenant"),
+            Kind::Rest(_) => ErrorKind::Moved { sent: true }.into(),
+        })
+    }
+
     /// Keeps the message for a further dispatch. Returns whether there can be one.
     fn keep(&mut self, kept: &Arc<KeptMessages>) -> bool {
         match &self.source {
@@ -175,9 +219,8 @@ impl Call {
         self.kept.is_some()
     }
 
-    /// Ends the RPC with an error of this replica.
-    fn fail(&self, error: Error) -> Response<Body> {
-        self.start.log.set_forwarded_to(None);
+    /// The response of an RPC that ends with an error of this replica.
+    fn fail(&self, error: Error, status_builder: &StatusBuilder) -> Response<Body> {
         let has_request_id = match &self.source {
             Source::Message(message) => Some(mutation::message_has_request_id(self.path(), message)),
             Source::Dispatched { has_request_id } => Some(*has_request_id),
@@ -187,7 +230,7 @@ impl Call {
             Some(has_request_id) => error.of_mutation(has_request_id, mutation::recovery(self.path())),
             None => error,
         };
-        self.status_builder.not_served(&error).into_http()
+        status_builder.not_served(&error).into_http()
     }
 }
 
@@ -233,25 +276,42 @@ impl Dispatcher {
         if let Some(dispatches) = &dispatches {
             dispatches.ready();
         }
+        // The owner has the same deadline, and responds with a more exact error.
+        let respond_by = deadline + self.grace(deadline.saturating_duration_since(start.log.start()));
+        let kind = Kind::Rpc {
+            method,
+            status_builder: status_builder.clone(),
+        };
         let mut call = Call {
             parts,
-            method,
+            kind,
             source,
             kept: None,
             start,
             access,
             deadline,
+            respond_by,
             connection,
             dispatches,
             write_order,
-            status_builder,
         };
-        call.keep(&self.kept);
-        self.run(call).await
+        match self.run(&mut call).await {
+            Ok(response) => response,
+            Err(error) => call.fail(error, &status_builder),
+        }
     }
 
-    /// Repeats the RPC until it has a response.
-    async fn run(&self, mut call: Call) -> Response<Body> {
+    /// Repeats the call until it has a response, or this replica ends it with an error.
+    pub(super) async fn run(&self, call: &mut Call<'_>) -> Result<Response<Body>, Error> {
+        call.keep(&self.kept);
+        let result = self.repeat(call).await;
+        if result.is_err() {
+            call.start.log.set_forwarded_to(None);
+        }
+        result
+    }
+
+    async fn repeat(&self, call: &mut Call<'_>) -> Result<Response<Body>, Error> {
         let mut routes = call.access.tenant.watch_route();
         let mut named: Option<Owner> = None;
         let (mut redirects, mut pause) = (0, MIN_PAUSE);
@@ -277,10 +337,10 @@ impl Dispatcher {
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
                 }
-                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&mut call).await),
-                TenantRoute::Replica(owner) if owner.address != self.address => {
-                    Some(self.forward(&mut call, owner).await)
+                TenantRoute::Here(gateway) if target.running().is_some() => {
+                    Some(self.execute_here(call, gateway).await)
                 }
+                TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(call, owner).await),
                 _ => None,
             };
             // A dispatch that did not begin changes nothing.
@@ -290,7 +350,8 @@ impl Dispatcher {
                 TenantRoute::Here(_) | TenantRoute::Unknown => i64::MIN,
             };
             match dispatch {
-                Some(Ended::Responded(response)) => return response,
+                Some(Ended::Responded(response)) => return Ok(response),
+                Some(Ended::Failed(error)) => return Err(error),
                 Some(Ended::Moved { moved, owner }) => {
                     sent |= moved == Moved::Sent;
                     store_failed = moved == Moved::StoreFailed;
@@ -314,16 +375,16 @@ impl Dispatcher {
             }
             call.start.is_repeated |= sent;
             if redirects >= MAX_REDIRECTS || (sent && !call.is_repeatable()) {
-                return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
+                return Err(not_served(call, sent, ErrorKind::Moved { sent: false }));
             }
             if matches!(call.source, Source::Dispatched { .. }) {
-                return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
+                return Err(not_served(call, sent, ErrorKind::Moved { sent: false }));
             }
             if named.is_some() {
                 continue;
             }
             if !call.keep(&self.kept) {
-                return self.not_served(&call, sent, too_many_bytes());
+                return Err(not_served(call, sent, too_many_bytes()));
             }
             tokio::select! {
                 // The tenants are never removed.
@@ -338,27 +399,29 @@ impl Dispatcher {
                         true => ErrorKind::StoreUnavailable,
                         false => ErrorKind::Moved { sent: false },
                     };
-                    return self.not_served(&call, sent, unsent);
+                    return Err(not_served(call, sent, unsent));
                 }
-                () = &mut shut_down => return self.not_served(&call, sent, ErrorKind::ShuttingDown),
+                () = &mut shut_down => return Err(not_served(call, sent, ErrorKind::ShuttingDown)),
             }
         }
     }
 
-    /// Ends an RPC for which no owner was found. `unsent` is the error of an RPC that was certainly not executed.
-    fn not_served(&self, call: &Call, sent: bool, unsent: ErrorKind) -> Response<Body> {
-        let error = match sent && mutation::is_mutation(call.path()) {
-            true if call.method.is_client_streaming => ErrorKind::StreamInterrupted,
-            true => ErrorKind::Moved { sent },
-            false => unsent,
-        };
-        call.fail(error.into())
-    }
-
     /// Executes the RPC in this process.
-    async fn execute_here(&self, call: &mut Call) -> Ended {
+    async fn execute_here(&self, call: &mut Call<'_>, gateway: &Arc<Gateway>) -> Ended {
         let log = call.start.log.clone();
         log.set_forwarded_to(None);
+        let method = match &call.kind {
+            Kind::Rpc { method, .. } => *method,
+            Kind::Rest(rest) => {
+                return match (rest.here)(gateway.clone(), call.start.is_repeated).await {
+                    Ok(reply) => Ended::Responded(reply.into_http()),
+                    Err(error) => Ended::Moved {
+                        moved: rest::moved(&error),
+                        owner: None,
+                    },
+                };
+            }
+        };
         let mut start = call.start.clone();
         if let Some(dispatches) = &call.dispatches {
             dispatches.wait(Target::Here).await;
@@ -374,7 +437,7 @@ impl Dispatcher {
             }
             Source::Stream(stream) => {
                 let request = request.map(|()| stream.reader());
-                RequestBody::new(request, Some(call.method), &self.limits, &log).map(Body::new)
+                RequestBody::new(request, Some(method), &self.limits, &log).map(Body::new)
             }
         };
         let routes = CatchPanic::custom(self.routes.clone(), panic_response);
@@ -392,21 +455,17 @@ impl Dispatcher {
     }
 
     /// Sends the RPC to another replica.
-    async fn forward(&self, call: &mut Call, owner: &Owner) -> Ended {
+    async fn forward(&self, call: &mut Call<'_>, owner: &Owner) -> Ended {
         let sending = match &call.source {
             Source::Message(message) if call.kept.is_none() => match self.kept.send(message.len()) {
                 Some(sending) => Some(sending),
-                None => return Ended::Responded(call.fail(too_many_bytes().into())),
+                None => return Ended::Failed(too_many_bytes().into()),
             },
             _ => None,
         };
-        let mut span = call
-            .start
-            .log
-            .trace()
-            .client_span(|| call.path().trim_start_matches('/').to_owned());
+        let mut span = call.start.log.trace().client_span(|| call.name().to_owned());
         span.set("rpc.system.name", "grpc");
-        span.set_with("rpc.method", || call.path().trim_start_matches('/').to_owned());
+        span.set_with("rpc.method", || call.name().to_owned());
         span.set_with("server.address", || host_and_port(&owner.address).0);
         span.set_with("server.port", || host_and_port(&owner.address).1);
         let trace = span.trace(call.start.log.trace());
@@ -443,14 +502,12 @@ impl Dispatcher {
         if let Some(dispatches) = &call.dispatches {
             dispatches.begun(target);
         }
-        // The owner has the same deadline, and responds with a more exact error.
-        let give_up = tokio::time::sleep_until(call.deadline + self.grace(call));
-        let mut give_up = std::pin::pin!(give_up);
+        let mut give_up = std::pin::pin!(tokio::time::sleep_until(call.respond_by));
         let response = tokio::select! {
             response = responding => response,
             () = &mut give_up => {
                 span.fail(LATE);
-                return Ended::Responded(self.late(call));
+                return call.late();
             }
         };
         let mut response = match response {
@@ -466,7 +523,7 @@ impl Dispatcher {
             span.fail("owner-moved");
             return Ended::Moved { moved, owner };
         }
-        let took = headers::took(response.headers()).filter(|_| !call.method.is_stream);
+        let took = headers::took(response.headers()).filter(|_| !call.is_stream());
         let count = |span: Span, status: Option<Status>| {
             let code = status.map_or(Code::Unknown, |status| status.code());
             end_span(span, code);
@@ -476,7 +533,20 @@ impl Dispatcher {
                 self.metrics.forwarding_took(call.tenant(), added);
             }
         };
-        headers::remove_all(response.headers_mut());
+        let code = match &call.kind {
+            Kind::Rpc { .. } => None,
+            Kind::Rest(_) => match rest::code_of(response.headers()) {
+                Some(code) => Some(code),
+                // The replica has another version or another secret, and has not executed the call.
+                None => {
+                    span.fail("not-a-response");
+                    return Ended::Unreachable { sent: false };
+                }
+            },
+        };
+        if code.is_none() {
+            headers::remove_all(response.headers_mut());
+        }
         if let Source::Stream(stream) = &call.source {
             stream.accept();
         }
@@ -485,15 +555,17 @@ impl Dispatcher {
             count(span, Some(status));
             return Ended::Responded(response.map(|_| Body::empty()));
         }
-        if call.method.is_stream {
-            return Ended::Responded(self.stream(call, response, span));
+        if let Kind::Rpc { method, status_builder } = &call.kind
+            && method.is_stream
+        {
+            return Ended::Responded(self.stream(call, status_builder, response, span));
         }
         let (parts, body) = response.into_parts();
         let body = tokio::select! {
             body = body.collect() => body,
             () = &mut give_up => {
                 span.fail(LATE);
-                return Ended::Responded(self.late(call));
+                return call.late();
             }
         };
         let body = match body {
@@ -504,13 +576,17 @@ impl Dispatcher {
                 return Ended::Unreachable { sent: true };
             }
         };
-        count(span, body.trailers().and_then(Status::from_header_map));
+        let status = match code {
+            Some(code) => Some(Status::new(code, "")),
+            None => body.trailers().and_then(Status::from_header_map),
+        };
+        count(span, status);
         let body = Body::new(body.map_err(|never| match never {}));
         Ended::Responded(Response::from_parts(parts, body))
     }
 
     /// Returns the request for another replica.
-    fn request(&self, call: &Call, owner: &Owner, body: Body, trace: &Trace) -> Request<Body> {
+    fn request(&self, call: &Call<'_>, owner: &Owner, body: Body, trace: &Trace) -> Request<Body> {
         let mut request = Request::from_parts(call.parts.clone(), body);
         // The log and the permit belong to this replica.
         request.extensions_mut().clear();
@@ -534,11 +610,20 @@ impl Dispatcher {
             connection: call.connection,
         };
         forwarded.add_to(headers);
+        if let Kind::Rest(rest) = &call.kind {
+            headers::set_max_wait(headers, rest.slot_by.saturating_duration_since(Instant::now()));
+        }
         request
     }
 
     /// Returns the response with a stream, which ends as a stream of this process does.
-    fn stream(&self, call: &Call, response: Response<Incoming>, span: Span) -> Response<Body> {
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        status_builder: &StatusBuilder,
+        response: Response<Incoming>,
+        span: Span,
+    ) -> Response<Body> {
         let revoked = self.server.access.clone().revoked(call.start.stream_access.clone());
         let draining = self.server.draining.clone();
         let ended = async move {
@@ -549,26 +634,33 @@ impl Dispatcher {
         };
         let (metrics, tenant) = (self.metrics.clone(), call.tenant().to_owned());
         let permit = call.start.permit.clone();
+        let status_builder = status_builder.clone();
         response.map(|body| {
             let counted = move |code| {
                 drop(permit);
                 end_span(span, code);
                 metrics.forwarded(&tenant, rpc_log::name(code));
             };
-            Body::new(ForwardedStream::new(body, ended, call.status_builder.clone(), counted))
+            Body::new(ForwardedStream::new(body, ended, status_builder, counted))
         })
     }
 
-    /// How long after the deadline the owner may respond: a part of `server.deadline_margin`, so that its error reaches the caller.
-    fn grace(&self, call: &Call) -> Duration {
-        let limit = call.deadline.saturating_duration_since(call.start.log.start());
+    /// How long after the deadline the owner may respond to an RPC with that time: a part of `server.deadline_margin`, so that its error
+    /// reaches the caller.
+    fn grace(&self, limit: Duration) -> Duration {
         self.server.settings.deadline_margin.min(limit / 3) * 3 / 4
     }
+}
 
-    /// Ends an RPC whose owner has not responded in time.
-    fn late(&self, call: &Call) -> Response<Body> {
-        call.fail(deadline_exceeded("the response of the replica that owns the tenant"))
-    }
+/// The error of a call for which no owner was found. `unsent` is the error of a call that was certainly not executed.
+fn not_served(call: &Call<'_>, sent: bool, unsent: ErrorKind) -> Error {
+    let is_client_streaming = matches!(&call.kind, Kind::Rpc { method, .. } if method.is_client_streaming);
+    let kind = match sent && call.is_mutation() {
+        true if is_client_streaming => ErrorKind::StreamInterrupted,
+        true => ErrorKind::Moved { sent },
+        false => unsent,
+    };
+    kind.into()
 }
 
 /// Ends the span of an RPC at another replica.

@@ -22,6 +22,8 @@ const REFUSED: HeaderName = HeaderName::from_static("x-leadgate-peer-refused");
 /// Identifies a process.
 pub(super) const PROCESS: HeaderName = HeaderName::from_static("x-leadgate-peer-process");
 const TOOK: HeaderName = HeaderName::from_static("x-leadgate-peer-took");
+const MAX_WAIT: HeaderName = HeaderName::from_static("x-leadgate-peer-max-wait");
+const QUEUED: HeaderName = HeaderName::from_static("x-leadgate-peer-queued");
 
 /// What the first replica says about an RPC that it forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +143,26 @@ pub(super) fn set_took(headers: &mut HeaderMap, took: Duration) {
 /// The time that the owner needed for the RPC.
 pub(super) fn took(headers: &HeaderMap) -> Option<Duration> {
     number(headers, &TOOK).map(Duration::from_micros)
+}
+
+/// Adds the time for which a call of the REST listener may wait for its slot.
+pub(super) fn set_max_wait(headers: &mut HeaderMap, max_wait: Duration) {
+    headers.insert(MAX_WAIT, micros(max_wait).into());
+}
+
+/// The time for which a call of the REST listener may wait for its slot.
+pub(super) fn max_wait(headers: &HeaderMap) -> Option<Duration> {
+    number(headers, &MAX_WAIT).map(Duration::from_micros)
+}
+
+/// Adds the time for which a call of the REST listener waited for its slots. Every response to such a call has it.
+pub(super) fn set_queued(headers: &mut HeaderMap, queued: Duration) {
+    headers.insert(QUEUED, micros(queued).into());
+}
+
+/// The time for which a call of the REST listener waited for its slots.
+pub(super) fn queued(headers: &HeaderMap) -> Option<Duration> {
+    number(headers, &QUEUED).map(Duration::from_micros)
 }
 
 /// Removes all metadata between replicas.

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::headers::{self, ForwardedRpc, MovedResponse};
 use super::message::{HELLO, OWNER_CHANGED, OwnerChanged, PeerEvents, unframed};
 use super::peers::Peers;
+use super::rest::{self, RestCalls};
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::rpc_log::Moved;
 use crate::grpc::status;
@@ -33,6 +34,7 @@ pub(in crate::grpc) struct PeerPort {
     pub(in crate::grpc) peers: Arc<Peers>,
     pub(in crate::grpc) events: Arc<dyn PeerEvents>,
     pub(in crate::grpc) metrics: Arc<Metrics>,
+    pub(in crate::grpc) rest: Arc<dyn RestCalls>,
     pub(in crate::grpc) refused: Mutex<Option<Instant>>,
 }
 
@@ -40,6 +42,8 @@ pub(in crate::grpc) struct PeerPort {
 pub(in crate::grpc) enum PeerRequest {
     /// An RPC that another replica forwards.
     Rpc(ForwardedRpc),
+    /// A call of the REST listener that another replica forwards.
+    Rest(ForwardedRpc),
     /// A message between replicas.
     Message,
     /// Neither: the response.
@@ -56,15 +60,14 @@ impl PeerPort {
             headers::set_refused(response.headers_mut());
             return PeerRequest::Refused(response);
         }
-        if path.starts_with(INTERNAL) {
+        let is_rest = path.starts_with(rest::PATH);
+        if path.starts_with(INTERNAL) && !is_rest {
             return PeerRequest::Message;
         }
         match ForwardedRpc::read(headers) {
+            Some(rpc) if is_rest => PeerRequest::Rest(rpc),
             Some(rpc) => PeerRequest::Rpc(rpc),
-            None => {
-                let text = "the metadata of a forwarded rpc is incomplete: the replicas have incompatible versions";
-                PeerRequest::Refused(status::plain(Code::Internal, ErrorReason::Internal, text, "").into_http())
-            }
+            None => PeerRequest::Refused(incomplete()),
         }
     }
 
@@ -110,6 +113,12 @@ impl PeerPort {
         let is_owner = tenant.route().running().is_some();
         (!is_owner).then(|| moved_response(Moved::Unsent, tenant))
     }
+}
+
+/// The response to a request without the metadata of a forwarded RPC.
+pub(super) fn incomplete() -> Response<Body> {
+    let text = "the metadata of a forwarded rpc is incomplete: the replicas have incompatible versions";
+    status::plain(Code::Internal, ErrorReason::Internal, text, "").into_http()
 }
 
 /// The response of a replica that does not own the tenant, or cannot use the store.

@@ -7,6 +7,7 @@
 //! * `order.rs`: the order of the writes of one connection, over all dispatches.
 //! * `kept.rs`: the limit of the messages that are kept for owners.
 //! * `source.rs`, `response.rs`: requests that can be sent again, and streams of responses.
+//! * `rest.rs`, `rest_dispatch.rs`, `rest_listener.rs`: calls of the REST listener.
 //! * `headers.rs`, `message.rs`: what replicas say to each other.
 
 mod dispatch;
@@ -17,6 +18,9 @@ mod message;
 mod order;
 mod peers;
 mod response;
+mod rest;
+mod rest_dispatch;
+mod rest_listener;
 mod source;
 
 pub(super) use dispatch::{Dispatcher, RpcToDispatch};
@@ -25,3 +29,5 @@ pub(super) use listener::{OriginOrders, PeerPort, PeerRequest, moved_response, s
 pub use message::PeerEvents;
 pub(super) use order::DispatchOrder;
 pub use peers::{HelloResponse, PeerSettings, PeerTls, Peers};
+pub use rest::{ExecuteRest, ForwardedRestCall, RestCalls, RestFuture, RestOutcome, RestReply, is_of_replica};
+pub use rest_dispatch::{RestForwarding, RestToDispatch};

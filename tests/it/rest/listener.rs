@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use crate::certificates::{Authority, TlsFiles};
 use crate::harness::World;
 
-pub(super) const ACCESS: &str = "lgr_legacy_0123456789abcdef";
-pub(super) const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
-const OTHER: &str = "lgr_other_0123456789abcdef";
-pub(super) const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub const ACCESS: &str = "lgr_legacy_0123456789abcdef";
+pub const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
+pub const OTHER: &str = "lgr_other_0123456789abcdef";
+pub const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// The settings of a listener with two callers.
-pub(super) fn settings(rest: &str, caller: &str) -> String {
+pub fn settings(rest: &str, caller: &str) -> String {
     let hash = KeyHash::of(SECRET);
     let keys = |access: &str| format!("rest_keys = [{{ access_key = \"{access}\", secret_key = \"{hash}\" }}]");
     format!(
@@ -43,7 +43,7 @@ pub(super) fn url(world: &World, path_and_query: &str) -> String {
 }
 
 /// The query with the keys of the caller `legacy`.
-pub(super) fn keyed(query: &str) -> String {
+pub fn keyed(query: &str) -> String {
     format!("accessKey={ACCESS}&secretKey={SECRET}&{query}")
 }
 
@@ -62,7 +62,7 @@ async fn raw(world: &World, request: &[u8]) -> String {
 }
 
 /// Checks that a response is an error of leadgate. Returns its text.
-pub(super) async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
+pub async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
     let headers = response.headers().clone();
     assert_eq!(
         (response.status().as_u16(), &headers["x-leadgate-reason"]),
