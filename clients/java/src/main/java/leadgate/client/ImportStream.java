@@ -7,6 +7,7 @@ import java.util.ArrayDeque;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Queue;
 import leadgate.v1.ImportLeadsRequest;
@@ -83,8 +84,9 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
                 return;
             }
             if (number == null) {
+                ImportLeadsRequest next = Objects.requireNonNull(rows.next(), "a row is null");
                 number = sent++;
-                unanswered.put(number, Rpc.withRequestId(rows.next()));
+                unanswered.put(number, Rpc.withRequestId(next));
             }
             // The sequence of the caller need not be unique. That of the layer is.
             ImportLeadsRequest row = unanswered.get(number);

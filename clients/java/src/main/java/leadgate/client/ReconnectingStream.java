@@ -5,7 +5,6 @@ import io.grpc.ClientCall;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
@@ -32,6 +31,7 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
     private Duration given;
     private boolean requested;
     private int failures;
+    private boolean progress;
     private boolean started;
     private boolean finished;
     private T next;
@@ -78,9 +78,10 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
                 }
                 events.runNext();
             }
-        } catch (StatusRuntimeException interrupted) {
+        } catch (RuntimeException failed) {
+            // The thread was interrupted, or the source of an import has failed.
             close();
-            throw LeadgateException.of(interrupted.getStatus(), null, "");
+            throw failed;
         }
         if (next == null && error != null) {
             throw error;
@@ -125,6 +126,7 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
             return;
         }
         requested = false;
+        progress = false;
         given = CallLayer.remaining(options);
         ClientCall<Q, R> opened = client.channel().newCall(method, options);
         call = opened;
@@ -133,6 +135,7 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
             public void onMessage(R response) {
                 requested = false;
                 failures = 0;
+                progress = true;
                 next = received(response);
             }
 
@@ -152,7 +155,13 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
             return;
         }
         error = LeadgateException.of(result, trailers, "");
-        Duration delay = finished || !mayReopen() ? null : rpc.delay(error, failures++, given, CallLayer.remaining(options));
+        Duration delay = null;
+        if (!finished && mayReopen() && !client.layer().closed()) {
+            // A stream also ends when its token expires: if it worked before, the next one has a new token.
+            delay = progress && error.code() == Status.Code.UNAUTHENTICATED
+                    ? Duration.ZERO
+                    : rpc.delay(error, failures++, given, CallLayer.remaining(options));
+        }
         if (delay == null) {
             finished = true;
         } else {
