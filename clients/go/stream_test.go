@@ -203,6 +203,22 @@ func TestAnImportTakesRowsOnlyAsFastAsResultsAreRead(t *testing.T) {
 	}
 }
 
+func TestAnEmptyRowHasAResult(t *testing.T) {
+	t.Parallel()
+	source := func(yield func(*row) bool) {
+		_ = yield(nil) && yield(&row{Operation: &leadgatev1.ImportLeadsRequest_Upsert{}})
+	}
+	results := 0
+	for result, err := range shared.Client(t).Import(ctx(t, time.Minute), source) {
+		if results++; err != nil || result.Err == nil || result.Err.Reason != leadgatev1.ErrorReason_INVALID_FIELD {
+			t.Error(err, result)
+		}
+	}
+	if results != 2 {
+		t.Errorf("%d results", results)
+	}
+}
+
 func TestAnErrorEndsAnImport(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
