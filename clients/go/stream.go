@@ -127,13 +127,17 @@ func (i *importing) run(ctx context.Context, leads leadgatev1.LeadServiceClient,
 		if err != nil {
 			return progress, true, AsError(err)
 		}
+		failure := FromProto(response.GetError())
+		if failure != nil && failure.Reason == leadgatev1.ErrorReason_SHUTTING_DOWN {
+			return progress, true, failure // the row was not sent to LeadSquared: it has no result yet
+		}
 		row, ok := i.take(response.GetSequence())
 		if !ok {
 			continue
 		}
 		<-i.window
 		progress = true
-		if !yield(ImportResult{row, response.GetResponse(), FromProto(response.GetError())}, nil) {
+		if !yield(ImportResult{row, response.GetResponse(), failure}, nil) {
 			return progress, false, nil
 		}
 	}

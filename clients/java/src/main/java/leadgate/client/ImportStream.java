@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Queue;
+import leadgate.v1.ErrorReason;
 import leadgate.v1.ImportLeadsRequest;
 import leadgate.v1.ImportLeadsResponse;
 import leadgate.v1.LeadServiceGrpc;
@@ -94,6 +95,13 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
                 call.sendMessage(row.toBuilder().setSequence(number).build());
             }
         }
+    }
+
+    /** A row that a gateway did not send because it ends has no result yet. */
+    @Override
+    com.google.rpc.Status interruption(ImportLeadsResponse response) {
+        boolean ends = response.hasError() && LeadgateException.from(response.getError()).reason() == ErrorReason.SHUTTING_DOWN;
+        return ends ? response.getError() : null;
     }
 
     @Override

@@ -5,6 +5,8 @@ import io.grpc.ClientCall;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
@@ -49,6 +51,11 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
 
     /** Called when the call may have become ready to send. */
     void send(ClientCall<Q, R> call, Events events) {}
+
+    /** The error of a response after which the stream has to be opened again, or null. */
+    com.google.rpc.Status interruption(R response) {
+        return null;
+    }
 
     /** Converts a response. */
     abstract T received(R response);
@@ -133,6 +140,16 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
         opened.start(new ClientCall.Listener<>() {
             @Override
             public void onMessage(R response) {
+                if (call != opened) {
+                    return;
+                }
+                com.google.rpc.Status interruption = interruption(response);
+                if (interruption != null) {
+                    opened.cancel("opened again", null);
+                    StatusRuntimeException status = StatusProto.toStatusRuntimeException(interruption);
+                    closed(status.getStatus(), status.getTrailers());
+                    return;
+                }
                 requested = false;
                 failures = 0;
                 progress = true;
@@ -141,7 +158,9 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
 
             @Override
             public void onClose(Status status, Metadata trailers) {
-                closed(status, trailers);
+                if (call == opened) {
+                    closed(status, trailers);
+                }
             }
         }, new Metadata());
         opened(opened);

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.grpc.CallOptions;
 import io.grpc.Status;
 import io.grpc.Status.Code;
+import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.time.Duration;
@@ -202,8 +203,17 @@ class StreamTest {
                         changed.add(email);
                     }
                     received++;
+                    if (stream == 3 && received == 10) {
+                        // The response of a gateway that ends.
+                        responses.onNext(ImportLeadsResponse.newBuilder()
+                                .setSequence(row.getSequence())
+                                .setError(StatusProto.fromThrowable(
+                                        FakeGateway.error(Code.UNAVAILABLE, "SHUTTING_DOWN", Map.of(), Duration.ZERO)))
+                                .build());
+                        return;
+                    }
                     // Every second row has a result before the stream is interrupted.
-                    if (stream == 3 || received % 2 == 0) {
+                    if (stream >= 3 || received % 2 == 0) {
                         responses.onNext(ImportLeadsResponse.newBuilder().setSequence(row.getSequence()).build());
                     }
                     if (stream < 3 && received == 30) {
@@ -220,7 +230,7 @@ class StreamTest {
             });
             assertEquals(100, emails.size());
             assertEquals(100, new HashSet<>(emails).size());
-            assertEquals(3, streams.get());
+            assertEquals(4, streams.get());
             assertEquals(Set.of(), changed);
             assertEquals(100, results.succeeded());
         }
