@@ -99,9 +99,9 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
 
     /** A row that a gateway did not send because it ends has no result yet. */
     @Override
-    com.google.rpc.Status interruption(ImportLeadsResponse response) {
-        boolean ends = response.hasError() && LeadgateException.from(response.getError()).reason() == ErrorReason.SHUTTING_DOWN;
-        return ends ? response.getError() : null;
+    LeadgateException interruption(ImportLeadsResponse response) {
+        LeadgateException error = response.hasError() ? LeadgateException.from(response.getError()) : null;
+        return error != null && error.reason() == ErrorReason.SHUTTING_DOWN ? error : null;
     }
 
     @Override

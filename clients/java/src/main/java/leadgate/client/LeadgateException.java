@@ -67,7 +67,9 @@ public final class LeadgateException extends StatusRuntimeException {
     }
 
     static LeadgateException of(com.google.rpc.Status error, String requestId) {
-        StatusException status = StatusProto.toStatusException(error);
+        // An unknown code is UNKNOWN.
+        int code = Status.fromCodeValue(error.getCode()).getCode().value();
+        StatusException status = StatusProto.toStatusException(error.toBuilder().setCode(code).build());
         return new LeadgateException(status.getStatus(), status.getTrailers(), error.getDetailsList(), requestId);
     }
 

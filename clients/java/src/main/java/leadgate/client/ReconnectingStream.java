@@ -5,8 +5,6 @@ import io.grpc.ClientCall;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
-import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
@@ -53,7 +51,7 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
     void send(ClientCall<Q, R> call, Events events) {}
 
     /** The error of a response after which the stream has to be opened again, or null. */
-    com.google.rpc.Status interruption(R response) {
+    LeadgateException interruption(R response) {
         return null;
     }
 
@@ -143,11 +141,10 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
                 if (call != opened) {
                     return;
                 }
-                com.google.rpc.Status interruption = interruption(response);
+                LeadgateException interruption = interruption(response);
                 if (interruption != null) {
                     opened.cancel("opened again", null);
-                    StatusRuntimeException status = StatusProto.toStatusRuntimeException(interruption);
-                    closed(status.getStatus(), status.getTrailers());
+                    closed(interruption.getStatus(), interruption.getTrailers());
                     return;
                 }
                 requested = false;

@@ -212,6 +212,7 @@ class LayerTest {
                 .addDetails(Any.pack(invalid))
                 .build());
         assertEquals("lead.phone", row.violations().get(0).getField());
+        assertEquals(Code.UNKNOWN, LeadgateException.from(com.google.rpc.Status.newBuilder().setCode(99).build()).code());
     }
 
     @Test
