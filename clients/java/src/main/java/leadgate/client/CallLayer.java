@@ -326,6 +326,9 @@ final class CallLayer implements ClientInterceptor {
                     Duration delay = rpc.delay(failed, repetitions, given, remaining(options));
                     if (delay != null) {
                         repeatAfter(delay, failed, executor(), context.wrap(UnaryCall.this::runAttempt));
+                        if (context.isCancelled()) {
+                            contextCancelled(context);
+                        }
                         return;
                     }
                 }
