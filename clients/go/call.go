@@ -217,7 +217,7 @@ func (e *Error) mayRepeat(read, hasID bool) bool {
 	same, known := e.Metadata["retry_same_request_id"]
 	switch {
 	case e.ReasonText == "": // not from leadgate: the connection was lost, or a proxy has responded
-		return e.Code == codes.Unavailable && (read || hasID)
+		return e.Code == codes.Unavailable && (read || hasID) && !e.final
 	case known:
 		return same == "true"
 	case !e.HasRetryAfter:
@@ -246,7 +246,7 @@ const maxServerDeadline = time.Minute
 // pause waits until the request may be sent again. If the deadline does not allow that, it returns e at once.
 func (e *Error) pause(ctx context.Context, sent time.Time, attempt int) *Error {
 	delay := e.RetryAfter
-	if e.Code == codes.Unavailable || !e.HasRetryAfter {
+	if e.Code == codes.Unavailable || delay < 50*time.Millisecond {
 		// After a lost connection, and where errors say "at once" again and again: 50 ms, 100 ms, ... 2 s.
 		delay = max(delay, min(2*time.Second, 25*time.Millisecond<<min(attempt, 10)))
 	}

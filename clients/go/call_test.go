@@ -254,6 +254,21 @@ func TestARetryHappensOnlyAsTheErrorSays(t *testing.T) {
 	}
 }
 
+func TestRetriesAtOnceHaveGrowingPauses(t *testing.T) {
+	t.Parallel()
+	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Aborted, codes.Unavailable} {
+		var calls atomic.Int32
+		f := &fake{create: func(context.Context, *leadgatev1.CreateLeadRequest) (*leadgatev1.CreateLeadResponse, error) {
+			calls.Add(1)
+			return nil, failure(code, "QUEUE_FULL", time.Millisecond, map[string]string{"retry_same_request_id": "true"})
+		}}
+		_, err := f.start(t).Leads.CreateLead(ctx(t, time.Second), create(newLead()))
+		if status.Code(err) != code || calls.Load() < 2 || calls.Load() > 9 {
+			t.Errorf("%s: %d calls: %v", code, calls.Load(), err)
+		}
+	}
+}
+
 func TestARetryPolicyOfGRPCHasNoEffect(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32

@@ -147,7 +147,7 @@ func newConfig(opts []Option) config {
 
 // WithToken sends a fixed API key or JSON Web Token. An empty token sends none.
 func WithToken(token string) Option {
-	if token = strings.TrimSpace(token); token == "" {
+	if strings.TrimSpace(token) == "" {
 		return option(func(c *config) { c.token = nil })
 	}
 	return WithTokenFunc(func(context.Context) (string, error) { return token, nil })
@@ -240,6 +240,11 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	token, err := b.token(ctx)
 	if err != nil {
 		return nil, err
+	}
+	// gRPC does not check the token. The gateway closes the connection, with all of its calls, after an invalid header.
+	token = strings.TrimSpace(token)
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("the token is empty, or has characters other than printable ASCII")
 	}
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }

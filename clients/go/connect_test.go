@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,8 +67,59 @@ func TestEachKindOfCredentialIsAcceptedOverTLS(t *testing.T) {
 
 func TestACertificateOfAnUnknownAuthorityIsRefused(t *testing.T) {
 	t.Parallel()
-	err := quota(t, dial(t, shared.Address, leadgate.WithToken(shared.Token)), time.Second)
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "unknown authority") {
+	client := dial(t, shared.Address, leadgate.WithToken(shared.Token))
+	start := time.Now()
+	check := func(err error) {
+		t.Helper()
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "unknown authority") || !strings.Contains(err.Error(), "WithCA") {
+			t.Error(err)
+		}
+	}
+	check(quota(t, client, time.Minute))
+	for _, err := range client.Export(ctx(t, time.Minute), &leadgatev1.ExportLeadsRequest{}) {
+		check(err)
+	}
+	for _, err := range client.Import(ctx(t, time.Minute), rows(1, new(atomic.Int32))) {
+		check(err)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("the calls were repeated: %s", took)
+	}
+}
+
+func TestOptionsThatDoNotFitTheGatewayAreNamed(t *testing.T) {
+	t.Parallel()
+	plaintext := serve(t, "")
+	for _, test := range []struct {
+		client  *leadgate.Client
+		timeout time.Duration
+		text    string
+	}{
+		{dial(t, shared.Address, leadgate.WithCA(shared.CAFile), leadgate.WithDialOptions(grpc.WithAuthority("elsewhere.example"))), time.Minute, "WithCA and the address"},
+		{dial(t, plaintext.address), time.Minute, "no TLS at this address, see WithInsecure"},
+		{dial(t, shared.Address, leadgate.WithInsecure()), time.Second, "may have TLS at this address, see WithInsecure"},
+	} {
+		start := time.Now()
+		if err := quota(t, test.client, test.timeout); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), test.text) {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%s: the call was repeated: %s", test.text, took)
+		}
+	}
+}
+
+func TestAnInvalidTokenIsNotSent(t *testing.T) {
+	t.Parallel()
+	for _, token := range []string{"two words", "two\nlines", "t\u00f6ken", " "} {
+		invalid := leadgate.WithTokenFunc(func(context.Context) (string, error) { return token, nil })
+		err := quota(t, dial(t, shared.Address, leadgate.WithCA(shared.CAFile), invalid), time.Second)
+		if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "the token is empty, or has") {
+			t.Errorf("%q: %v", token, err)
+		}
+	}
+	line := leadgate.WithTokenFunc(func(context.Context) (string, error) { return shared.Token + "\n", nil })
+	if err := quota(t, dial(t, shared.Address, leadgate.WithCA(shared.CAFile), line), time.Minute); err != nil {
 		t.Error(err)
 	}
 }

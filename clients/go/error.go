@@ -39,6 +39,8 @@ type Error struct {
 	ServerRequestID string
 
 	status *status.Status
+	advice string
+	final  bool
 }
 
 // AsError returns err as an [*Error], or nil for nil. It also accepts errors of connections without the interceptors.
@@ -65,6 +67,17 @@ func FromProto(s *rpcstatus.Status) *Error {
 	return fromStatus(status.FromProto(s))
 }
 
+// tlsProblems are the texts of gRPC for a connection whose options do not fit the gateway. final: no retry helps.
+var tlsProblems = []struct {
+	text, advice string
+	final        bool
+}{
+	{"tls: failed to verify certificate", "the certificate of the gateway is not valid for this client, see WithCA and the address", true},
+	{"tls: first record does not look like a TLS handshake", "the gateway has no TLS at this address, see WithInsecure", true},
+	// This is also a gateway that ends.
+	{"error reading server preface: unexpected EOF", "the gateway may have TLS at this address, see WithInsecure", false},
+}
+
 func fromStatus(s *status.Status) *Error {
 	e := &Error{Code: s.Code(), Message: s.Message(), status: s}
 	for _, detail := range s.Details() {
@@ -82,6 +95,11 @@ func fromStatus(s *status.Status) *Error {
 			e.RetryAfter, e.HasRetryAfter = max(0, d.GetRetryDelay().AsDuration()), true
 		case *errdetails.RequestInfo:
 			e.ServerRequestID = d.GetRequestId()
+		}
+	}
+	for _, problem := range tlsProblems {
+		if e.Code == codes.Unavailable && e.ReasonText == "" && strings.Contains(e.Message, problem.text) {
+			e.advice, e.final = problem.advice, problem.final
 		}
 	}
 	return e
@@ -108,6 +126,9 @@ func (e *Error) Error() string {
 	}
 	if e.HasRetryAfter {
 		fmt.Fprintf(&text, "; retry after %s", e.RetryAfter)
+	}
+	if e.advice != "" {
+		fmt.Fprintf(&text, "; %s", e.advice)
 	}
 	return text.String()
 }

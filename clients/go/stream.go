@@ -49,7 +49,6 @@ func (c *Client) Import(ctx context.Context, rows iter.Seq[*leadgatev1.ImportLea
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			defer close(i.rows)
 			i.read(ctx, rows)
 		}()
 		defer func() {
@@ -97,6 +96,7 @@ func (i *importing) read(ctx context.Context, rows iter.Seq[*leadgatev1.ImportLe
 			return
 		}
 	}
+	close(i.rows) // only after the last row: an import that was cancelled is not complete
 }
 
 // run imports over one stream. It returns whether there was a result, and an error, or proceed = false after the end of the loop.
@@ -127,13 +127,17 @@ func (i *importing) run(ctx context.Context, leads leadgatev1.LeadServiceClient,
 		if err != nil {
 			return progress, true, AsError(err)
 		}
-		row := i.take(response.GetSequence())
-		if row == nil {
+		failure := FromProto(response.GetError())
+		if failure != nil && failure.Reason == leadgatev1.ErrorReason_SHUTTING_DOWN {
+			return progress, true, failure // the row was not sent to LeadSquared: it has no result yet
+		}
+		row, ok := i.take(response.GetSequence())
+		if !ok {
 			continue
 		}
 		<-i.window
 		progress = true
-		if !yield(ImportResult{row, response.GetResponse(), FromProto(response.GetError())}, nil) {
+		if !yield(ImportResult{row, response.GetResponse(), failure}, nil) {
 			return progress, false, nil
 		}
 	}
@@ -179,12 +183,12 @@ func numbered(row *leadgatev1.ImportLeadsRequest, sequence int64) *leadgatev1.Im
 	return &leadgatev1.ImportLeadsRequest{Sequence: sequence, Operation: row.GetOperation()}
 }
 
-func (i *importing) take(sequence int64) *leadgatev1.ImportLeadsRequest {
+func (i *importing) take(sequence int64) (*leadgatev1.ImportLeadsRequest, bool) {
 	i.mutex.Lock()
 	defer i.mutex.Unlock()
-	row := i.sent[sequence]
+	row, ok := i.sent[sequence]
 	delete(i.sent, sequence)
-	return row
+	return row, ok
 }
 
 func (i *importing) complete() bool {

@@ -127,6 +127,12 @@ func TestAnImportSendsRowsWithoutAResultAgain(t *testing.T) {
 			executed[email] = id
 			ids[id]++
 			mutex.Unlock()
+			// In the fourth stream, one response is that of a gateway that ends.
+			if stream == 4 && count == 10 {
+				ending := status.Convert(failure(codes.Unavailable, "SHUTTING_DOWN", 0, nil)).Proto()
+				_ = s.Send(&leadgatev1.ImportLeadsResponse{Sequence: r.GetSequence(), Result: &leadgatev1.ImportLeadsResponse_Error{Error: ending}})
+				continue
+			}
 			// Every third row of the first three streams has no response before the stream ends.
 			if stream <= 3 && count%3 == 0 {
 				continue
@@ -157,7 +163,7 @@ func TestAnImportSendsRowsWithoutAResultAgain(t *testing.T) {
 			results[email] = true
 		}
 	}
-	if streams != 4 || len(results) != n || len(executed) != n || len(ids) != n || taken.Load() != n {
+	if streams != 5 || len(results) != n || len(executed) != n || len(ids) != n || taken.Load() != n {
 		t.Errorf("%d streams, %d results, %d rows, %d ids, %d taken", streams, len(results), len(executed), len(ids), taken.Load())
 	}
 }
@@ -200,6 +206,22 @@ func TestAnImportTakesRowsOnlyAsFastAsResultsAreRead(t *testing.T) {
 	after := taken.Load()
 	if after > 5000+1001 {
 		t.Errorf("%d rows were taken", after)
+	}
+}
+
+func TestAnEmptyRowHasAResult(t *testing.T) {
+	t.Parallel()
+	source := func(yield func(*row) bool) {
+		_ = yield(nil) && yield(&row{Operation: &leadgatev1.ImportLeadsRequest_Upsert{}})
+	}
+	results := 0
+	for result, err := range shared.Client(t).Import(ctx(t, time.Minute), source) {
+		if results++; err != nil || result.Err == nil || result.Err.Reason != leadgatev1.ErrorReason_INVALID_FIELD {
+			t.Error(err, result)
+		}
+	}
+	if results != 2 {
+		t.Errorf("%d results", results)
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -104,7 +105,8 @@ func (s *signup) register(ctx context.Context) (string, error) {
 	var e *leadgate.Error
 	switch {
 	case errors.As(err, &e) && e.Reason == leadgatev1.ErrorReason_LEAD_DUPLICATE:
-		s.print("duplicate: %s belongs to lead %s", e.Resource.GetDescription(), e.Resource.GetResourceName())
+		// leadgate does not always know the other lead.
+		s.print("duplicate: %s belongs to lead %s", e.Resource.GetDescription(), cmp.Or(e.Resource.GetResourceName(), "(unknown)"))
 	case err != nil:
 		return "", fmt.Errorf("register again: %w", err)
 	default:
@@ -218,7 +220,7 @@ func (s *signup) hurry(ctx context.Context) error {
 		}
 		return err
 	}
-	errs := make(chan error)
+	errs := make(chan error, calls)
 	for n := range calls {
 		go func() { errs <- read(n) }()
 	}

@@ -3,14 +3,32 @@ package main
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"leadgate.example/go/leadgatetest"
 )
+
+func TestADuplicateWhoseLeadIsUnknown(t *testing.T) {
+	gateway := leadgatetest.Start(t, leadgatetest.Options{})
+	// The look-up for the error fails.
+	fault := strings.NewReader(`{"on": "Leads.GetByEmailaddress", "what": "empty500"}`)
+	response, err := http.Post("http://"+gateway.Simulator+"/_simulator/faults", "application/json", fault)
+	if err != nil || response.StatusCode >= 300 {
+		t.Fatal(response, err)
+	}
+	_ = response.Body.Close()
+	var out bytes.Buffer
+	service := signup{client: gateway.Client(t), out: &out, run: "unknown"}
+	if _, err := service.register(context.Background()); err != nil || !strings.Contains(out.String(), "belongs to lead (unknown)") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
 
 func TestTheServiceWithTLSAndAToken(t *testing.T) {
 	gateway := leadgatetest.Start(t, leadgatetest.Options{Secure: true})

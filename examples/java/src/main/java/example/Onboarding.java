@@ -1,6 +1,7 @@
 package example;
 
 import com.google.common.util.concurrent.ListenableFuture;
+import com.google.rpc.ResourceInfo;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -94,7 +95,7 @@ public final class Onboarding {
     }
 
     /** Creates a lead. If there is one with the same email address, that lead is used. */
-    private String createOrFind(LeadFields fields) {
+    String createOrFind(LeadFields fields) {
         try {
             String id = client.leads()
                     .createLead(CreateLeadRequest.newBuilder().setLead(fields).build())
@@ -105,7 +106,12 @@ public final class Onboarding {
             if (error.reason() != ErrorReason.LEAD_DUPLICATE) {
                 throw error;
             }
-            String id = error.resource().orElseThrow().getResourceName();
+            // leadgate does not always know the other lead.
+            String id = error.resource().map(ResourceInfo::getResourceName).filter(known -> !known.isEmpty())
+                    .orElseGet(() -> client.leads()
+                            .getLead(GetLeadRequest.newBuilder().setEmailAddress(fields.getEmailAddress()).build())
+                            .getLead()
+                            .getLeadId());
             out.println("duplicate of " + id + " in " + error.metadata().get("field"));
             return id;
         }
@@ -162,6 +168,9 @@ public final class Onboarding {
                 out.println("share " + state.getShare().getState());
                 if (state.getShare().getState() == ShareState.SHARE_STATE_ACTIVE) {
                     break;
+                }
+                if (state.getShare().getState() == ShareState.SHARE_STATE_FAILED) {
+                    throw LeadgateException.from(state.getShare().getFailure());
                 }
             }
         }

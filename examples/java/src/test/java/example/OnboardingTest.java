@@ -1,14 +1,19 @@
 package example;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertLinesMatch;
 
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Collectors;
 import leadgate.client.testing.LeadgateExtension;
+import leadgate.v1.LeadFields;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
@@ -17,6 +22,20 @@ import org.junit.jupiter.api.io.TempDir;
 class OnboardingTest {
     @RegisterExtension
     static final LeadgateExtension leadgate = LeadgateExtension.secure();
+
+    @Test
+    void findsALeadThatTheErrorDoesNotName() throws Exception {
+        // The look-up for the error fails.
+        HttpRequest fault = HttpRequest.newBuilder(leadgate.gateway().simulator().resolve("faults"))
+                .POST(HttpRequest.BodyPublishers.ofString("{\"on\": \"Leads.GetByEmailaddress\", \"what\": \"empty500\"}"))
+                .build();
+        assertEquals(2, HttpClient.newHttpClient().send(fault, HttpResponse.BodyHandlers.ofString()).statusCode() / 100);
+        Onboarding onboarding = new Onboarding(leadgate.client(), System.out);
+        LeadFields asha = LeadFields.newBuilder().setEmailAddress("asha@example.com").build();
+        String id = onboarding.createOrFind(asha);
+        assertFalse(id.isEmpty());
+        assertEquals(id, onboarding.createOrFind(asha));
+    }
 
     @Test
     void theWholeStory(@TempDir Path folder) throws Exception {

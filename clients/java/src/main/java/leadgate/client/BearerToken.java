@@ -26,13 +26,20 @@ final class BearerToken extends CallCredentials {
             return;
         }
         executor.execute(() -> {
-            Metadata headers = new Metadata();
+            String token;
             try {
-                headers.put(AUTHORIZATION, "Bearer " + source.call().strip());
+                token = source.call();
             } catch (Exception failed) {
                 applier.fail(Status.UNAUTHENTICATED.withDescription("reading the token failed: " + failed).withCause(failed));
                 return;
             }
+            // gRPC writes a header with other characters to the log, and sends the call without it.
+            if (token == null || !token.strip().matches("[!-~]+")) {
+                applier.fail(Status.UNAUTHENTICATED.withDescription("the token is empty, or has characters other than printable ASCII"));
+                return;
+            }
+            Metadata headers = new Metadata();
+            headers.put(AUTHORIZATION, "Bearer " + token.strip());
             applier.apply(headers);
         });
     }

@@ -7,13 +7,16 @@ import io.grpc.Channel;
 import io.grpc.ClientCall;
 import io.grpc.ClientInterceptor;
 import io.grpc.Context;
+import io.grpc.Contexts;
 import io.grpc.Deadline;
 import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
+import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import java.time.Duration;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executor;
@@ -32,13 +35,13 @@ final class CallLayer implements ClientInterceptor {
     private final CallOptions defaults;
     private final Map<CallKind, Duration> deadlines;
     private final CallCredentials credentials;
-    private final Runnable reconnect;
+    private final Channel channel;
 
-    CallLayer(CallOptions defaults, Map<CallKind, Duration> deadlines, CallCredentials credentials, Runnable reconnect) {
+    CallLayer(CallOptions defaults, Map<CallKind, Duration> deadlines, CallCredentials credentials, Channel channel) {
         this.defaults = defaults;
         this.deadlines = deadlines;
         this.credentials = credentials;
-        this.reconnect = reconnect;
+        this.channel = channel;
         this.headers = Map.of(
                 LeadgateClient.TENANT, key("x-leadgate-tenant"),
                 LeadgateClient.CALLER, key("x-leadgate-caller"));
@@ -57,7 +60,7 @@ final class CallLayer implements ClientInterceptor {
         Duration deadline = deadlines.get(rpc.kind());
         return options.getDeadline() != null || deadline == null
                 ? options
-                : options.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
+                : options.withDeadlineAfter(TimeUnit.NANOSECONDS.convert(deadline), TimeUnit.NANOSECONDS);
     }
 
     /** The time until the deadline of a call. */
@@ -70,11 +73,16 @@ final class CallLayer implements ClientInterceptor {
         return deadline == null ? FOREVER : Duration.ofNanos(deadline.timeRemaining(TimeUnit.NANOSECONDS));
     }
 
+    /** Whether calls end because the channel was shut down. */
+    boolean closed() {
+        return channel instanceof ManagedChannel managed && managed.isShutdown();
+    }
+
     /** Runs a task after a time. If the connection was lost, it is made again at once, without the growing pauses of gRPC. */
     void repeatAfter(Duration delay, LeadgateException error, Executor executor, Runnable task) {
         CompletableFuture.delayedExecutor(delay.toNanos(), TimeUnit.NANOSECONDS, executor).execute(() -> {
-            if (Rpc.connectionLost(error)) {
-                reconnect.run();
+            if (Rpc.connectionLost(error) && channel instanceof ManagedChannel managed) {
+                managed.resetConnectBackoff();
             }
             task.run();
         });
@@ -114,9 +122,15 @@ final class CallLayer implements ClientInterceptor {
     }
 
     private static void add(Metadata metadata, Metadata.Key<String> header, String value) {
-        if (value != null && !metadata.containsKey(header)) {
-            metadata.put(header, value);
+        if (value == null || metadata.containsKey(header)) {
+            return;
         }
+        // gRPC would send the call without the header.
+        if (!value.matches("[ -~]*")) {
+            throw LeadgateException.of(
+                    Status.INVALID_ARGUMENT.withDescription(header.name() + " has characters other than printable ASCII"), null, "");
+        }
+        metadata.put(header, value);
     }
 
     /** A unary call of one or more attempts. */
@@ -126,6 +140,7 @@ final class CallLayer implements ClientInterceptor {
         private final CallOptions options;
         private final Channel next;
         private final Context context = Context.current();
+        private final Context.CancellationListener whenCancelled = this::contextCancelled;
         private final Events events;
         private Listener<R> listener;
         private Metadata metadata;
@@ -152,6 +167,7 @@ final class CallLayer implements ClientInterceptor {
             this.listener = listener;
             this.metadata = metadata;
             addTo(metadata, options);
+            context.addListener(whenCancelled, Runnable::run);
         }
 
         @Override
@@ -169,7 +185,7 @@ final class CallLayer implements ClientInterceptor {
 
         @Override
         public void sendMessage(Q message) {
-            this.message = Rpc.withRequestId(message);
+            this.message = Rpc.withRequestId(Objects.requireNonNull(message, "the request is null"));
         }
 
         @Override
@@ -183,7 +199,7 @@ final class CallLayer implements ClientInterceptor {
                 while (!closed) {
                     events.runNext();
                 }
-            } catch (io.grpc.StatusRuntimeException interrupted) {
+            } catch (LeadgateException interrupted) {
                 cancel("interrupted", null);
                 throw LeadgateException.of(interrupted.getStatus(), null, Rpc.requestId(message));
             }
@@ -194,16 +210,30 @@ final class CallLayer implements ClientInterceptor {
 
         @Override
         public void cancel(String text, Throwable cause) {
+            end(Status.CANCELLED.withDescription(text).withCause(cause));
+        }
+
+        /** Ends the wait for the next attempt. The context itself cancels an attempt in progress. */
+        private void contextCancelled(Context context) {
+            synchronized (this) {
+                if (attempt != null) {
+                    return;
+                }
+            }
+            end(Contexts.statusFromCancelled(context));
+        }
+
+        private void end(Status status) {
             ClientCall<Q, R> running;
             synchronized (this) {
                 if (cancelled != null) {
                     return;
                 }
-                cancelled = Status.CANCELLED.withDescription(text).withCause(cause);
+                cancelled = status;
                 running = attempt;
             }
             if (running != null) {
-                running.cancel(text, cause);
+                running.cancel(status.getDescription(), status.getCause());
             } else if (listener != null) {
                 executor().execute(() -> close(cancelled, new Metadata()));
             }
@@ -219,14 +249,16 @@ final class CallLayer implements ClientInterceptor {
                     if (cancelled != null) {
                         return;
                     }
-                    attempt = next.newCall(method, options);
+                    // With a direct executor, start() may run the listener, which ends the attempt.
+                    ClientCall<Q, R> started = next.newCall(method, options);
+                    attempt = started;
                     Metadata copy = new Metadata();
                     copy.merge(metadata);
-                    attempt.start(new AttemptListener(remaining(options)), copy);
-                    attempt.request(2);
-                    attempt.setMessageCompression(compressed);
-                    attempt.sendMessage(message);
-                    attempt.halfClose();
+                    started.start(new AttemptListener(remaining(options)), copy);
+                    started.request(2);
+                    started.setMessageCompression(compressed);
+                    started.sendMessage(message);
+                    started.halfClose();
                 }
             } catch (RuntimeException failed) {
                 close(Status.fromThrowable(failed), new Metadata());
@@ -246,6 +278,7 @@ final class CallLayer implements ClientInterceptor {
                 }
                 closed = true;
             }
+            context.removeListener(whenCancelled);
             if (status.isOk()) {
                 listener.onClose(status, trailers);
                 return;
@@ -288,11 +321,14 @@ final class CallLayer implements ClientInterceptor {
                     return;
                 }
                 int repetitions = attempts;
-                if (mayRetry()) {
+                if (mayRetry() && !CallLayer.this.closed()) {
                     LeadgateException failed = LeadgateException.of(status, trailers, "");
                     Duration delay = rpc.delay(failed, repetitions, given, remaining(options));
                     if (delay != null) {
                         repeatAfter(delay, failed, executor(), context.wrap(UnaryCall.this::runAttempt));
+                        if (context.isCancelled()) {
+                            contextCancelled(context);
+                        }
                         return;
                     }
                 }

@@ -24,7 +24,7 @@ final class Events implements Executor {
             event = queue.take();
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
-            throw Status.CANCELLED.withDescription("interrupted").withCause(interrupted).asRuntimeException();
+            throw LeadgateException.of(Status.CANCELLED.withDescription("interrupted").withCause(interrupted), null, "");
         }
         event.run();
     }

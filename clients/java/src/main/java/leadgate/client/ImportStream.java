@@ -7,8 +7,10 @@ import java.util.ArrayDeque;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Queue;
+import leadgate.v1.ErrorReason;
 import leadgate.v1.ImportLeadsRequest;
 import leadgate.v1.ImportLeadsResponse;
 import leadgate.v1.LeadServiceGrpc;
@@ -83,8 +85,9 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
                 return;
             }
             if (number == null) {
+                ImportLeadsRequest next = Objects.requireNonNull(rows.next(), "a row is null");
                 number = sent++;
-                unanswered.put(number, Rpc.withRequestId(rows.next()));
+                unanswered.put(number, Rpc.withRequestId(next));
             }
             // The sequence of the caller need not be unique. That of the layer is.
             ImportLeadsRequest row = unanswered.get(number);
@@ -92,6 +95,13 @@ public final class ImportStream extends ReconnectingStream<ImportLeadsRequest, I
                 call.sendMessage(row.toBuilder().setSequence(number).build());
             }
         }
+    }
+
+    /** A row that a gateway did not send because it ends has no result yet. */
+    @Override
+    LeadgateException interruption(ImportLeadsResponse response) {
+        LeadgateException error = response.hasError() ? LeadgateException.from(response.getError()) : null;
+        return error != null && error.reason() == ErrorReason.SHUTTING_DOWN ? error : null;
     }
 
     @Override

@@ -18,6 +18,7 @@ import java.util.Iterator;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
 import leadgate.v1.ActivityServiceGrpc;
@@ -303,7 +304,7 @@ public final class LeadgateClient implements AutoCloseable {
         return new ResponseStream<>(this, ShareServiceGrpc.getRevokeSharesMethod(), options, request, null);
     }
 
-    /** Closes the connection. Calls in progress have 5 s to finish. */
+    /** Closes the connection. Calls in progress have 5 s to finish. Then they fail, also watches. */
     @Override
     public void close() {
         if (owned == null) {
@@ -409,13 +410,25 @@ public final class LeadgateClient implements AutoCloseable {
         }
 
         /**
-         * Sends the token of a file with each call. The file is read for each call, so it may be replaced at any time.
+         * Sends the token of a file with each call. The file is read for each call, so it may be replaced at any time. If it is empty or
+         * cannot be read, as while it is replaced, the former token is sent.
          *
          * @param file the file
          * @return this builder
          */
         public Builder tokenFile(Path file) {
-            token = () -> Files.readString(file);
+            AtomicReference<String> last = new AtomicReference<>("");
+            token = () -> {
+                try {
+                    String text = Files.readString(file).strip();
+                    return text.isEmpty() ? last.get() : last.updateAndGet(former -> text);
+                } catch (IOException missing) {
+                    if (last.get().isEmpty()) {
+                        throw missing;
+                    }
+                    return last.get();
+                }
+            };
             return this;
         }
 
@@ -458,8 +471,12 @@ public final class LeadgateClient implements AutoCloseable {
          * @param kind the kind
          * @param deadline the time from the start of the call
          * @return this builder
+         * @throws IllegalArgumentException if the deadline is not positive
          */
         public Builder deadline(CallKind kind, Duration deadline) {
+            if (deadline.isNegative() || deadline.isZero()) {
+                throw new IllegalArgumentException("the deadline is not positive: " + deadline);
+            }
             deadlines.put(kind, deadline);
             return this;
         }
@@ -498,7 +515,7 @@ public final class LeadgateClient implements AutoCloseable {
                 throw new IllegalStateException("a token needs TLS: remove plaintext(), or call insecure() for local work");
             }
             if (channel != null) {
-                return new LeadgateClient(channel, null, layer(() -> {}));
+                return new LeadgateClient(channel, null, layer(channel));
             }
             ChannelCredentials credentials = plaintext ? InsecureChannelCredentials.create() : tls.build();
             ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials)
@@ -510,12 +527,12 @@ public final class LeadgateClient implements AutoCloseable {
                     .keepAliveWithoutCalls(true);
             customizer.accept(builder);
             ManagedChannel managed = builder.build();
-            return new LeadgateClient(managed, managed, layer(managed::resetConnectBackoff));
+            return new LeadgateClient(managed, managed, layer(managed));
         }
 
-        private CallLayer layer(Runnable reconnect) {
+        private CallLayer layer(Channel channel) {
             BearerToken credentials = token == null ? null : new BearerToken(token, insecure);
-            return new CallLayer(defaults, Map.copyOf(deadlines), credentials, reconnect);
+            return new CallLayer(defaults, Map.copyOf(deadlines), credentials, channel);
         }
     }
 }

@@ -25,6 +25,8 @@ import leadgate.v1.ErrorReason;
  */
 public final class LeadgateException extends StatusRuntimeException {
     private static final long serialVersionUID = 1;
+    /** The limit of google.protobuf.Duration. */
+    private static final long MAX_SECONDS = 315_576_000_000L;
 
     private final transient List<Any> details;
     private final transient ErrorInfo info;
@@ -33,7 +35,9 @@ public final class LeadgateException extends StatusRuntimeException {
     private LeadgateException(Status status, Metadata trailers, List<Any> details, String requestId) {
         super(status, trailers);
         this.details = details;
-        this.info = detail(ErrorInfo.getDefaultInstance()).orElse(ErrorInfo.getDefaultInstance());
+        this.info = detail(ErrorInfo.getDefaultInstance())
+                .filter(info -> info.getDomain().equals("leadgate"))
+                .orElse(ErrorInfo.getDefaultInstance());
         this.requestId = requestId;
     }
 
@@ -63,7 +67,9 @@ public final class LeadgateException extends StatusRuntimeException {
     }
 
     static LeadgateException of(com.google.rpc.Status error, String requestId) {
-        StatusException status = StatusProto.toStatusException(error);
+        // An unknown code is UNKNOWN.
+        int code = Status.fromCodeValue(error.getCode()).getCode().value();
+        StatusException status = StatusProto.toStatusException(error.toBuilder().setCode(code).build());
         return new LeadgateException(status.getStatus(), status.getTrailers(), error.getDetailsList(), requestId);
     }
 
@@ -86,13 +92,13 @@ public final class LeadgateException extends StatusRuntimeException {
     /** {@return the reason; ERROR_REASON_UNSPECIFIED if the error is not one of leadgate, or its reason is newer than this package} */
     public ErrorReason reason() {
         try {
-            return domain().equals("leadgate") ? ErrorReason.valueOf(reasonText()) : ErrorReason.ERROR_REASON_UNSPECIFIED;
+            return reasonText().isEmpty() ? ErrorReason.ERROR_REASON_UNSPECIFIED : ErrorReason.valueOf(reasonText());
         } catch (IllegalArgumentException unknown) {
             return ErrorReason.ERROR_REASON_UNSPECIFIED;
         }
     }
 
-    /** {@return the reason as it was received, or an empty text} */
+    /** {@return the reason as it was received, or an empty text if the error does not come from leadgate} */
     public String reasonText() {
         return info.getReason();
     }
@@ -112,10 +118,12 @@ public final class LeadgateException extends StatusRuntimeException {
         return detail(BadRequest.getDefaultInstance()).map(BadRequest::getFieldViolationsList).orElse(List.of());
     }
 
-    /** {@return the time after which the call may be repeated} */
+    /** {@return the time after which the call may be repeated, not negative} */
     public Optional<Duration> retryAfter() {
         return detail(RetryInfo.getDefaultInstance())
-                .map(retry -> Duration.ofSeconds(retry.getRetryDelay().getSeconds(), retry.getRetryDelay().getNanos()));
+                .map(RetryInfo::getRetryDelay)
+                .map(delay -> Duration.ofSeconds(
+                        Math.max(0, Math.min(delay.getSeconds(), MAX_SECONDS)), Math.max(0, delay.getNanos())));
     }
 
     /** {@return whether the same request id should be sent again; empty if the error does not say it} */
@@ -146,6 +154,9 @@ public final class LeadgateException extends StatusRuntimeException {
     @Override
     public String getMessage() {
         String reason = info == null || reasonText().isEmpty() ? "" : " (" + reasonText() + ")";
+        if (Rpc.tlsProblem(getCause()) != null) {
+            return getStatus().getCode() + ": " + Rpc.tlsProblem(getCause());
+        }
         String text = getStatus().getDescription() == null ? "" : ": " + getStatus().getDescription();
         // Without a reason, the error is one of the connection, and its cause says more.
         String cause = reason.isEmpty() && getCause() != null ? " (" + getCause() + ")" : "";

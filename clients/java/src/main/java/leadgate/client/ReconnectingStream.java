@@ -5,7 +5,6 @@ import io.grpc.ClientCall;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
@@ -32,6 +31,7 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
     private Duration given;
     private boolean requested;
     private int failures;
+    private boolean progress;
     private boolean started;
     private boolean finished;
     private T next;
@@ -49,6 +49,11 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
 
     /** Called when the call may have become ready to send. */
     void send(ClientCall<Q, R> call, Events events) {}
+
+    /** The error of a response after which the stream has to be opened again, or null. */
+    LeadgateException interruption(R response) {
+        return null;
+    }
 
     /** Converts a response. */
     abstract T received(R response);
@@ -78,9 +83,10 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
                 }
                 events.runNext();
             }
-        } catch (StatusRuntimeException interrupted) {
+        } catch (RuntimeException failed) {
+            // The thread was interrupted, or the source of an import has failed.
             close();
-            throw LeadgateException.of(interrupted.getStatus(), null, "");
+            throw failed;
         }
         if (next == null && error != null) {
             throw error;
@@ -125,20 +131,33 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
             return;
         }
         requested = false;
+        progress = false;
         given = CallLayer.remaining(options);
         ClientCall<Q, R> opened = client.channel().newCall(method, options);
         call = opened;
         opened.start(new ClientCall.Listener<>() {
             @Override
             public void onMessage(R response) {
+                if (call != opened) {
+                    return;
+                }
+                LeadgateException interruption = interruption(response);
+                if (interruption != null) {
+                    opened.cancel("opened again", null);
+                    closed(interruption.getStatus(), interruption.getTrailers());
+                    return;
+                }
                 requested = false;
                 failures = 0;
+                progress = true;
                 next = received(response);
             }
 
             @Override
             public void onClose(Status status, Metadata trailers) {
-                closed(status, trailers);
+                if (call == opened) {
+                    closed(status, trailers);
+                }
             }
         }, new Metadata());
         opened(opened);
@@ -152,7 +171,13 @@ public abstract class ReconnectingStream<Q, R, T> implements Iterator<T>, Iterab
             return;
         }
         error = LeadgateException.of(result, trailers, "");
-        Duration delay = finished || !mayReopen() ? null : rpc.delay(error, failures++, given, CallLayer.remaining(options));
+        Duration delay = null;
+        if (!finished && mayReopen() && !client.layer().closed()) {
+            // A stream also ends when its token expires: if it worked before, the next one has a new token.
+            delay = progress && error.code() == Status.Code.UNAUTHENTICATED
+                    ? Duration.ZERO
+                    : rpc.delay(error, failures++, given, CallLayer.remaining(options));
+        }
         if (delay == null) {
             finished = true;
         } else {

@@ -15,6 +15,7 @@ import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.regex.Pattern;
+import javax.net.ssl.SSLException;
 import leadgate.v1.ErrorReason;
 import leadgate.v1.ImportLeadsRequest;
 
@@ -31,6 +32,8 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
             Pattern.compile("(Get|List|Search|QuickSearch|BatchGet|Describe|Watch|Export|Import)[A-Z].*");
     /** The least time for an attempt. With less, the error says more than the DEADLINE_EXCEEDED of another attempt. */
     private static final Duration SHORTEST_ATTEMPT = Duration.ofMillis(100);
+    /** Shorter pauses grow from one repetition to the next one. */
+    private static final Duration SHORTEST_PAUSE = Duration.ofMillis(50);
     /** The default of the server setting {@code server.max_deadline}. */
     private static final Duration LONGEST_ATTEMPT = Duration.ofSeconds(60);
     /** With these reasons, nothing was sent to LeadSquared. */
@@ -89,8 +92,9 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
             if (!safe || error.retryAfter().isEmpty()) {
                 return null;
             }
-            delay = jitter(error.retryAfter().get(), 0.05);
-            if (repetitions > 0 && error.code() == Code.UNAVAILABLE && delay.compareTo(backoff) < 0) {
+            delay = error.retryAfter().get();
+            boolean atOnce = error.code() == Code.UNAVAILABLE || delay.compareTo(SHORTEST_PAUSE) < 0;
+            if (repetitions > 0 && delay.compareTo(backoff) < 0 && atOnce) {
                 delay = backoff;
             }
         }
@@ -99,20 +103,36 @@ record Rpc(CallKind kind, boolean repeatable, boolean hasRequestId) {
             // The time of RetryInfo is right for an attempt with the same timeout, not with a shorter one.
             needed = needed.plus(given.compareTo(LONGEST_ATTEMPT) < 0 ? given : LONGEST_ATTEMPT);
         }
-        return needed.compareTo(remaining) < 0 ? delay : null;
+        return needed.compareTo(remaining) < 0 ? jitter(delay, 0.05) : null;
     }
 
-    /** Whether the error is one of the connection or of a proxy, but not that of an invalid certificate. */
+    /** Whether the error is one of the connection or of a proxy that may end. */
     static boolean connectionLost(LeadgateException error) {
         // Netty reports a connection that is closed during a write as UNKNOWN.
         boolean lost = error.code() == Code.UNAVAILABLE;
         for (Throwable cause = error.getCause(); cause != null; cause = cause.getCause()) {
-            if (cause instanceof GeneralSecurityException) {
-                return false;
-            }
             lost |= error.code() == Code.UNKNOWN && cause instanceof ClosedChannelException;
         }
-        return lost && error.reasonText().isEmpty() && error.retryAfter().isEmpty();
+        return lost && error.reasonText().isEmpty() && error.retryAfter().isEmpty() && tlsProblem(error.getCause()) == null;
+    }
+
+    /** Returns why the settings of the connection do not fit the gateway, or null. */
+    static String tlsProblem(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            String text = String.valueOf(cause.getMessage());
+            if (cause instanceof GeneralSecurityException) {
+                return "the certificate of the gateway is not valid for this client, see caFile(..) and the address: " + text;
+            }
+            // The texts of Netty and of the JDK.
+            if (cause instanceof SSLException && text.matches("(not an SSL/TLS record|Unsupported or unrecognized SSL message).*")) {
+                return "the gateway has no TLS at this address, see plaintext(): " + text;
+            }
+            // The first bytes of a TLS alert.
+            if (text.contains("First received frame was not SETTINGS. Hex dump for first 5 bytes: 1503")) {
+                return "the gateway has TLS at this address, see plaintext(): " + text;
+            }
+        }
+        return null;
     }
 
     /** Returns a copy with a new request id if the message has an empty one, and otherwise the message itself. */

@@ -92,10 +92,18 @@ class DemoTest {
         try (LeadgateClient system = LeadgateClient.builder(address).token("secret").build()) {
             LeadgateException error = refused(system);
             assertEquals(Code.UNAVAILABLE, error.code());
-            assertTrue(error.getMessage().contains("SSL"), error.getMessage());
-            // It is not repeated until the deadline of 30 s.
-            assertTrue(System.nanoTime() - start < TimeUnit.SECONDS.toNanos(15));
+            assertTrue(error.getMessage().contains("caFile"), error.getMessage());
+            assertTrue(error.getMessage().contains("unable to find valid certification path"), error.getMessage());
         }
+        try (FakeGateway plaintext = new FakeGateway();
+                LeadgateClient tls = LeadgateClient.builder("127.0.0.1:" + plaintext.port()).build();
+                LeadgateClient none = LeadgateClient.builder(address).plaintext().build()) {
+            LeadgateException error = refused(tls);
+            assertTrue(error.getMessage().contains("has no TLS at this address"), error.getMessage());
+            assertTrue(refused(none).getMessage().contains("has TLS at this address"), refused(none).getMessage());
+        }
+        // No call is repeated until the deadline of 30 s.
+        assertTrue(System.nanoTime() - start < TimeUnit.SECONDS.toNanos(15));
     }
 
     @Test

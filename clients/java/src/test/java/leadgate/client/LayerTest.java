@@ -212,6 +212,7 @@ class LayerTest {
                 .addDetails(Any.pack(invalid))
                 .build());
         assertEquals("lead.phone", row.violations().get(0).getField());
+        assertEquals(Code.UNKNOWN, LeadgateException.from(com.google.rpc.Status.newBuilder().setCode(99).build()).code());
     }
 
     @Test
@@ -240,10 +241,46 @@ class LayerTest {
             create(client);
             assertEquals("Bearer first", gateway.calls.get(0).header("authorization"));
             assertEquals("Bearer second", gateway.calls.get(1).header("authorization"));
+            // As while the file is replaced.
+            Files.writeString(file, "");
+            create(client);
             Files.delete(file);
+            create(client);
+            assertEquals("Bearer second", gateway.calls.get(2).header("authorization"));
+            assertEquals("Bearer second", gateway.calls.get(3).header("authorization"));
+        }
+        try (LeadgateClient client = gateway.client().tokenFile(file).insecure().build()) {
             LeadgateException error = assertThrows(LeadgateException.class, () -> create(client));
             assertEquals(Code.UNAUTHENTICATED, error.code());
             assertTrue(error.getMessage().contains(file.toString()), error.getMessage());
+        }
+    }
+
+    @Test
+    void aTokenOrHeaderThatHttpDoesNotAllowIsAnError() {
+        for (String token : new String[] {"two words", "two\nlines", "t\u00f6ken", " ", null}) {
+            try (LeadgateClient client = gateway.client().token(token).insecure().build()) {
+                LeadgateException error = assertThrows(LeadgateException.class, () -> create(client));
+                assertEquals(Code.UNAUTHENTICATED, error.code());
+                assertTrue(error.getMessage().contains("the token is empty, or has"), error.getMessage());
+            }
+        }
+        try (LeadgateClient client = gateway.client().tenant("\u00efndia").build()) {
+            LeadgateException error = assertThrows(LeadgateException.class, () -> create(client));
+            assertEquals(Code.INVALID_ARGUMENT, error.code());
+            assertTrue(error.getMessage().contains("x-leadgate-tenant"), error.getMessage());
+        }
+        try (LeadgateClient client = gateway.client().build()) {
+            assertThrows(NullPointerException.class, () -> client.leads().createLead(null));
+        }
+        assertTrue(gateway.calls.isEmpty());
+    }
+
+    @Test
+    void aDeadlineIsPositiveAndMayBeVeryLong() {
+        assertThrows(IllegalArgumentException.class, () -> gateway.client().deadline(CallKind.UNARY, Duration.ZERO));
+        try (LeadgateClient client = gateway.client().deadline(CallKind.UNARY, Duration.ofDays(200_000)).build()) {
+            create(client);
         }
     }
 

@@ -2,13 +2,21 @@ package leadgate.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Any;
+import com.google.rpc.ErrorInfo;
+import io.grpc.Context;
+import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status.Code;
 import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CancellationException;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import leadgate.v1.CreateLeadRequest;
@@ -117,6 +125,89 @@ class RetryTest {
                         .withDeadlineAfter(90, TimeUnit.SECONDS)
                         .createLead(CreateLeadRequest.getDefaultInstance())
                         .getLeadId());
+    }
+
+    @Test
+    void anExtremeRetryTimeIsBehindEachDeadlineOrNow() {
+        for (Duration retry : List.of(Duration.ofDays(400 * 365), Duration.ofSeconds(Long.MAX_VALUE, 999_999_999))) {
+            gateway.creates.clear();
+            gateway.failures = once(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", SAME_ID, retry);
+            assertTimeoutPreemptively(Duration.ofSeconds(20), this::assertNotRepeated);
+            gateway.creates.clear();
+            var future = client.leadsFuture().createLead(CreateLeadRequest.getDefaultInstance());
+            assertThrows(ExecutionException.class, () -> future.get(20, TimeUnit.SECONDS));
+        }
+        gateway.creates.clear();
+        gateway.failures = once(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", SAME_ID, Duration.ofSeconds(Long.MIN_VALUE));
+        assertEquals("lead-1", create().getLeadId());
+    }
+
+    @Test
+    void repetitionsAtOnceHaveGrowingPauses() {
+        create();
+        for (Code code : List.of(Code.RESOURCE_EXHAUSTED, Code.ABORTED, Code.UNAVAILABLE)) {
+            gateway.creates.clear();
+            gateway.failures = number -> FakeGateway.error(code, "QUEUE_FULL", SAME_ID, Duration.ofMillis(1));
+            assertThrows(
+                    LeadgateException.class,
+                    () -> client.leads().withDeadlineAfter(1, TimeUnit.SECONDS).createLead(CreateLeadRequest.getDefaultInstance()));
+            assertTrue(gateway.creates.size() > 1 && gateway.creates.size() < 10, "creates: " + gateway.creates.size());
+        }
+    }
+
+    @Test
+    void anErrorOfAnotherDomainIsOneOfAProxy() {
+        gateway.failures = number -> number > 0
+                ? null
+                : StatusProto.toStatusRuntimeException(com.google.rpc.Status.newBuilder()
+                        .setCode(Code.UNAVAILABLE.value())
+                        .addDetails(Any.pack(ErrorInfo.newBuilder()
+                                .setDomain("proxy.example")
+                                .setReason("OVERLOAD")
+                                .putMetadata("retry_same_request_id", "false")
+                                .build()))
+                        .build());
+        assertEquals("lead-1", create().getLeadId());
+    }
+
+    @Test
+    void aDirectExecutorDoesNotChangeTheError() throws Exception {
+        int port;
+        try (FakeGateway before = new FakeGateway()) {
+            port = before.port();
+        }
+        try (LeadgateClient direct = LeadgateClient.builder("127.0.0.1:" + port)
+                .plaintext()
+                .channel(ManagedChannelBuilder::directExecutor)
+                .build()) {
+            ExecutionException error = assertThrows(ExecutionException.class, () -> direct.leadsFuture()
+                    .withDeadlineAfter(1, TimeUnit.SECONDS)
+                    .createLead(CreateLeadRequest.getDefaultInstance())
+                    .get());
+            assertEquals(Code.UNAVAILABLE, LeadgateException.from(error).code());
+        }
+    }
+
+    @Test
+    void aCallOfAClosedClientFailsAtOnce() {
+        client.close();
+        LeadgateException error = assertTimeoutPreemptively(
+                Duration.ofSeconds(10), () -> assertThrows(LeadgateException.class, this::create));
+        assertEquals(Code.UNAVAILABLE, error.code());
+    }
+
+    @Test
+    void cancellingAContextEndsTheWaitForAnAttempt() throws Exception {
+        gateway.failures = number -> FakeGateway.error(Code.UNAVAILABLE, "TENANT_PAUSED", SAME_ID, Duration.ofSeconds(20));
+        try (Context.CancellableContext context = Context.current().withCancellation()) {
+            var future = context.call(() -> client.leadsFuture().createLead(CreateLeadRequest.getDefaultInstance()));
+            while (gateway.creates.isEmpty()) {
+                Thread.onSpinWait();
+            }
+            context.cancel(null);
+            ExecutionException error = assertThrows(ExecutionException.class, () -> future.get(10, TimeUnit.SECONDS));
+            assertEquals(Code.CANCELLED, LeadgateException.from(error).code());
+        }
     }
 
     @Test

@@ -1,20 +1,25 @@
 package leadgate.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.grpc.CallOptions;
 import io.grpc.Status;
 import io.grpc.Status.Code;
+import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
@@ -93,12 +98,64 @@ class StreamTest {
     void anExportEndsWithOtherErrorsAfterTheResponsesBeforeThem() {
         gateway.export = (request, responses) -> {
             responses.onNext(page(0));
-            responses.onError(FakeGateway.error(Code.UNAUTHENTICATED, "CALLER_UNKNOWN", Map.of(), null));
+            responses.onError(FakeGateway.error(Code.PERMISSION_DENIED, "CALLER_NOT_ALLOWED", Map.of(), null));
         };
         try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance())) {
             assertEquals(page(0), export.next());
-            assertEquals(ErrorReason.CALLER_UNKNOWN, assertThrows(LeadgateException.class, export::next).reason());
+            assertEquals(ErrorReason.CALLER_NOT_ALLOWED, assertThrows(LeadgateException.class, export::next).reason());
         }
+    }
+
+    @Test
+    void anExportContinuesAfterItsTokenHasExpired() {
+        AtomicInteger streams = new AtomicInteger();
+        gateway.export = (request, responses) -> {
+            // The third token is not valid.
+            if (streams.incrementAndGet() < 3) {
+                responses.onNext(page(streams.get()));
+            }
+            responses.onError(FakeGateway.error(Code.UNAUTHENTICATED, "CALLER_UNKNOWN", Map.of(), null));
+        };
+        try (var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance())) {
+            assertEquals(page(1), export.next());
+            assertEquals(page(2), export.next());
+            assertEquals(ErrorReason.CALLER_UNKNOWN, assertThrows(LeadgateException.class, export::next).reason());
+            assertEquals(3, streams.get());
+        }
+    }
+
+    @Test
+    void aStreamEndsWithItsClient() {
+        gateway.export = (request, responses) -> responses.onNext(page(0));
+        var export = client.exportLeads(ExportLeadsRequest.getDefaultInstance());
+        export.next();
+        CompletableFuture<Void> closed = CompletableFuture.runAsync(client::close);
+        LeadgateException error = assertTimeoutPreemptively(
+                Duration.ofSeconds(30), () -> assertThrows(LeadgateException.class, export::hasNext));
+        assertEquals(Code.UNAVAILABLE, error.code());
+        closed.join();
+    }
+
+    @Test
+    void aSourceThatFailsEndsItsImport() throws Exception {
+        CountDownLatch cancelled = new CountDownLatch(2);
+        gateway.imports = responses -> new Rows(responses) {
+            @Override
+            public void onError(Throwable error) {
+                cancelled.countDown();
+            }
+        };
+        LeadgateException failure = LeadgateException.from(
+                FakeGateway.error(Code.NOT_FOUND, "LEAD_NOT_FOUND", Map.of(), null));
+        var rows = java.util.stream.Stream.of(1, 2).map(number -> number < 2 ? rows(1).get(0) : raise(failure)).iterator();
+        assertSame(failure, assertThrows(LeadgateException.class, () -> client.importLeads(rows).hasNext()));
+        var none = Collections.<ImportLeadsRequest>nCopies(1, null).iterator();
+        assertThrows(NullPointerException.class, () -> client.importLeads(none).hasNext());
+        assertTrue(cancelled.await(10, TimeUnit.SECONDS));
+    }
+
+    private static ImportLeadsRequest raise(RuntimeException error) {
+        throw error;
     }
 
     @Test
@@ -146,8 +203,17 @@ class StreamTest {
                         changed.add(email);
                     }
                     received++;
+                    if (stream == 3 && received == 10) {
+                        // The response of a gateway that ends.
+                        responses.onNext(ImportLeadsResponse.newBuilder()
+                                .setSequence(row.getSequence())
+                                .setError(StatusProto.fromThrowable(
+                                        FakeGateway.error(Code.UNAVAILABLE, "SHUTTING_DOWN", Map.of(), Duration.ZERO)))
+                                .build());
+                        return;
+                    }
                     // Every second row has a result before the stream is interrupted.
-                    if (stream == 3 || received % 2 == 0) {
+                    if (stream >= 3 || received % 2 == 0) {
                         responses.onNext(ImportLeadsResponse.newBuilder().setSequence(row.getSequence()).build());
                     }
                     if (stream < 3 && received == 30) {
@@ -164,7 +230,7 @@ class StreamTest {
             });
             assertEquals(100, emails.size());
             assertEquals(100, new HashSet<>(emails).size());
-            assertEquals(3, streams.get());
+            assertEquals(4, streams.get());
             assertEquals(Set.of(), changed);
             assertEquals(100, results.succeeded());
         }
