@@ -103,6 +103,13 @@ def test_an_error_of_the_rows_reaches_the_caller(client, fake):
         import_rows(client, fake, rows())
 
 
+def test_an_import_whose_stream_ends_early_continues(client, fake):
+    fake.script = [lambda requests, _: [done(next(requests))], lambda requests, _: map(done, requests)]
+    results = import_rows(client, fake, rows_of("early", 5))
+    assert sorted(result.request.sequence for result in results) == list(range(5))
+    assert len(fake.received) == 2
+
+
 def test_an_import_that_makes_no_progress_ends_at_its_deadline(client, fake):
     fake.script = [LOST] * 100
     started = time.monotonic()

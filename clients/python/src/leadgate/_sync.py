@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from leadgate._core import IMPORT, MAX_ROWS, Call, ImportResult, Rows, Settings
+from leadgate._errors import Error
 from leadgate.v1.lead_pb2 import ImportLeadsRequest, ImportLeadsResponse
 
 if TYPE_CHECKING:
@@ -44,9 +44,12 @@ class Service:
         while True:
             try:
                 return rpc(call.request, **call.attempt())
-            except grpc.RpcError as error:
-                pause = call.pause(error)
-            time.sleep(pause)
+            except Exception as failure:
+                self._pause(call, failure)
+
+    def _pause(self, call: Call[Any], failure: Exception) -> None:
+        """Waits until the next attempt, or raises the error."""
+        self._settings.closed.wait(call.pause(failure))
 
     def _stream(
         self, rpc: grpc.UnaryStreamMultiCallable[Req, Resp], request: Req, work: Work, options: CallOptions
@@ -55,18 +58,19 @@ class Service:
 
         def responses() -> Generator[Resp, None, None]:
             while True:
-                stream = rpc(call.request, **call.attempt())
+                stream = None
                 try:
+                    stream = rpc(call.request, **call.attempt())
                     for response in stream:
                         call.received(response)
                         yield response
-                except grpc.RpcError as error:
-                    pause = call.pause(error)
+                except Exception as failure:
+                    self._pause(call, failure)
                 else:
                     return
                 finally:
-                    stream.cancel()
-                time.sleep(pause)
+                    if stream is not None:
+                        stream.cancel()
 
         return responses()
 
@@ -82,22 +86,22 @@ class Service:
         def results() -> Generator[ImportResult, None, None]:
             try:
                 while True:
-                    stream = rpc(source.send(), **call.attempt())
+                    stream = None
                     try:
+                        stream = rpc(source.send(), **call.attempt())
                         for response in stream:
                             call.received(response)
                             yield from source.finish(response)
-                    except grpc.RpcError as error:
+                        source.check_results()
+                    except Exception as failure:
                         if source.failure is not None:
                             raise source.failure from None
-                        pause = call.pause(error)
+                        self._pause(call, failure)
                     else:
-                        if source.failure is not None:
-                            raise source.failure
                         return
                     finally:
-                        stream.cancel()
-                    time.sleep(pause)
+                        if stream is not None:
+                            stream.cancel()
             finally:
                 source.close()
 
@@ -128,6 +132,11 @@ class _Source:
             sent = row.sequence
             yield row
 
+    def check_results(self) -> None:
+        """Raises an error if the stream has ended before all rows had a result."""
+        if self._source is not None or self.failure is not None or self._rows:
+            raise Error(grpc.StatusCode.UNAVAILABLE, details="the stream ended before all rows had a result")
+
     def finish(self, response: ImportLeadsResponse) -> Iterator[ImportResult]:
         """Returns the result of a row, if it is the first one."""
         result = self._rows.finish(response)
@@ -150,7 +159,7 @@ class _Source:
             return self._rows.add(next(self._source))
         except StopIteration:
             self._source = None
-        except Exception as failure:  # noqa: BLE001
+        except Exception as failure:
             # It belongs to the caller of the import, not to grpc's thread.
             self._source, self.failure = None, failure
         return None
