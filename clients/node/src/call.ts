@@ -2,7 +2,7 @@ import { randomFillSync } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, equals, type DescMessage, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import type { DescMethod, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
-import { Code, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { LeadgateError } from "./error.js";
 import { ErrorReason } from "./gen/leadgate/v1/error_reason_pb.js";
 
@@ -27,7 +27,7 @@ export interface Timeouts {
 export interface CallOptions {
   /** Cancels the call. */
   readonly signal?: AbortSignal;
-  /** The deadline in milliseconds from now, over all attempts. */
+  /** The deadline in milliseconds from now, over all attempts. More than 27 hours, such as Infinity, is none. */
   readonly timeoutMs?: number;
   readonly tenant?: string;
   /** The name of the caller, for gateways with `auth.mode = "none"`. */
@@ -42,6 +42,10 @@ export interface CallOptions {
 }
 
 const DEFAULTS: Required<Timeouts> = { unary: 30_000, share: 120_000, batch: 120_000, stream: 3_600_000, reconnect: 600_000 };
+/** The longest deadline that gRPC can represent in milliseconds. */
+const MAX_TIMEOUT_MS = 99_999_999;
+/** The longest timer of Node.js. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** An attempt that would have less time than this is not made. */
 const MIN_ATTEMPT_MS = 100;
 /** RPCs that change nothing. All others are mutations. */
@@ -78,9 +82,9 @@ export class Attempts {
     private readonly reconnect = Infinity,
   ) {
     if (!(timeoutMs > 0)) {
-      throw new RangeError(`timeoutMs must be more than 0, but is ${timeoutMs}`);
+      throw new LeadgateError(`nothing was sent: timeoutMs is ${timeoutMs}`, Code.DeadlineExceeded);
     }
-    this.deadline = performance.now() + timeoutMs;
+    this.deadline = timeoutMs > MAX_TIMEOUT_MS ? Infinity : performance.now() + timeoutMs;
     this.signal = options.signal;
   }
 
@@ -119,12 +123,17 @@ export class Attempts {
     if (delay === undefined) {
       throw error;
     }
-    await this.sleep(delay);
+    try {
+      await this.sleep(delay);
+    } catch (cancelled) {
+      const { requestId, unfinishedRows } = error;
+      throw Object.assign(this.error(cancelled), { requestId, unfinishedRows });
+    }
   }
 
   async sleep(delay: number): Promise<void> {
     try {
-      await sleep(delay, undefined, { signal: this.signal ? AbortSignal.any([this.signal, this.closed]) : this.closed });
+      await sleep(Math.min(delay, MAX_TIMER_MS), undefined, { signal: this.signal ? AbortSignal.any([this.signal, this.closed]) : this.closed });
     } catch (cancelled) {
       throw this.error(cancelled);
     }
@@ -260,10 +269,18 @@ export function headers(options: Pick<CallOptions, "tenant" | "caller" | "critic
   for (const name of ["tenant", "caller", "criticality"] as const) {
     const value = options[name];
     if (value !== undefined) {
-      headers.set(`x-leadgate-${name}`, value);
+      setHeader(headers, `x-leadgate-${name}`, value);
     }
   }
   return headers;
+}
+
+/** Sets a header. The error about an invalid value does not show it, as that of Node.js does: it may be a secret. */
+export function setHeader(headers: Headers, name: string, value: string): void {
+  if (!/^[\x20-\x7e]*$/.test(value)) {
+    throw new ConnectError(`the value of ${name} must be printable ASCII text in one line`, Code.InvalidArgument);
+  }
+  headers.set(name, value);
 }
 
 /** Reads the messages of a stream, and cancels the stream at the end. */

@@ -136,7 +136,15 @@ test("each kind of work has a default deadline, which options override", async (
   between("create", 7);
   await other.leads.createLead({ lead }, { timeoutMs: 50_000 });
   between("create", 50);
-  await assert.rejects(other.leads.createLead({ lead }, { timeoutMs: 0 }), RangeError);
+  for (const timeoutMs of [2 ** 31, 1e15, Infinity]) {
+    await other.leads.createLead({ lead }, { timeoutMs }); // Longer than timers and gRPC can represent: none.
+    assert.equal(seen["create"], undefined, `${timeoutMs}`);
+  }
+  delete seen["create"];
+  for (const timeoutMs of [0, -1, NaN]) {
+    assert.equal((await errorOf(other.leads.createLead({ lead }, { timeoutMs }))).code, Code.DeadlineExceeded);
+  }
+  assert.ok(!("create" in seen), "a call without time is not sent");
 });
 
 test("a deadline and a cancellation end a call", async (context) => {
@@ -163,6 +171,26 @@ test("a deadline and a cancellation end a call", async (context) => {
     })(),
   );
   assert.equal(error.code, Code.Canceled);
+});
+
+test("a call that is cancelled before its next attempt keeps its request id", async (context) => {
+  const { client, calls } = await failing(context, gatewayError(Code.Unavailable, "SHUTTING_DOWN", { retryAfter: 20_000 }));
+  const call = errorOf(client.leads.createLead({ lead }, { timeoutMs: 60_000 }));
+  while (calls.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  client.close();
+  const { code, requestId } = await call;
+  assert.equal(code, Code.Canceled);
+  assert.equal(requestId, calls[0]?.requestId);
+});
+
+test("a token that cannot be sent is an error that does not show it", async (context) => {
+  const { client } = await fake(context, ({ rpc }) => rpc(QuotaService.method.getQuota, () => ({})), { token: () => "first\nsecond" });
+  const error = await errorOf(client.quota.getQuota({}));
+  assert.match(error.message, /authorization must be printable ASCII/);
+  assert.doesNotMatch(`${error.stack}${error.cause}`, /second/);
+  assert.equal((await errorOf(client.quota.getQuota({}, { tenant: "caf\u00e9" }))).code, Code.InvalidArgument);
 });
 
 test("closing a client ends its calls", async (context) => {
@@ -380,13 +408,19 @@ test("a token file is read again", async (context) => {
       }),
     { tokenFile },
   );
-  assert.equal((await errorOf(client.quota.getQuota({}))).code, Code.Unauthenticated);
+  assert.match((await errorOf(client.quota.getQuota({}))).message, /UNAUTHENTICATED: cannot read the token/);
+  await writeFile(tokenFile, "\n");
+  assert.match((await errorOf(client.quota.getQuota({}))).message, /UNAUTHENTICATED: the token file is empty/);
   await writeFile(tokenFile, "first\n");
   await client.quota.getQuota({});
   await writeFile(`${tokenFile}.new`, "other\n");
   await rename(`${tokenFile}.new`, tokenFile);
   await client.quota.getQuota({});
-  assert.deepEqual(seen, ["Bearer first", "Bearer other"]);
+  await writeFile(tokenFile, ""); // While the file is being replaced, the last token is used.
+  await client.quota.getQuota({});
+  await rm(tokenFile);
+  await client.quota.getQuota({});
+  assert.deepEqual(seen, ["Bearer first", "Bearer other", "Bearer other", "Bearer other"]);
 });
 
 test("64-bit integers keep their digits", async (context) => {
