@@ -72,6 +72,7 @@ export class Attempts {
   private readonly deadline: number;
   private readonly signal: AbortSignal | undefined;
   private failures = 0;
+  private hasProgress = false;
   private progressAt = performance.now();
 
   /** `closed`: the client is closed. `reconnect`: the maximum time without progress. */
@@ -101,6 +102,7 @@ export class Attempts {
   /** A message was received: the next failure is the first one. */
   progress(): void {
     this.failures = 0;
+    this.hasProgress = true;
     this.progressAt = performance.now();
   }
 
@@ -112,7 +114,10 @@ export class Attempts {
   /** The delay before the next attempt. Undefined if there is none. */
   delay(error: LeadgateError, repetition: Repetition): number | undefined {
     this.failures += 1;
-    const delay = retryDelay(error, this.failures, repetition);
+    // The token of a stream has expired: the next attempt sends the current one.
+    const isExpired = this.hasProgress && error.code === Code.Unauthenticated;
+    this.hasProgress = false;
+    const delay = isExpired ? 0 : retryDelay(error, this.failures, repetition);
     const until = this.progressAt + this.reconnect;
     return delay === undefined || !this.allows(delay) || performance.now() + delay > until ? undefined : delay;
   }

@@ -483,6 +483,29 @@ test("a watch starts again and leaves out what it has returned", async (context)
   assert.equal(watches, 2);
 });
 
+test("a stream whose token has expired continues with the current one", async (context) => {
+  const tokens: (string | null)[] = [];
+  const { client } = await fake(
+    context,
+    ({ rpc }) =>
+      rpc(ShareService.method.watchShare, async function* (_, handler) {
+        tokens.push(handler.requestHeader.get("authorization"));
+        if (tokens.length === 4) {
+          throw gatewayError(Code.Unauthenticated, "CALLER_UNKNOWN");
+        }
+        yield { share: { shareId: `${tokens.length}` } };
+        if (tokens.length !== 2) {
+          throw gatewayError(Code.Unauthenticated, "CALLER_UNKNOWN");
+        }
+      }),
+    { token: () => `token-${tokens.length + 1}` },
+  );
+  assert.equal((await collect(client.shares.watchShare({}))).length, 2);
+  assert.deepEqual(tokens, ["Bearer token-1", "Bearer token-2"]);
+  assert.equal((await errorOf(collect(client.shares.watchShare({})))).reason, ErrorReason.CALLER_UNKNOWN);
+  assert.equal(tokens.length, 4);
+});
+
 test("a stream ends if it does not reconnect for the maximum time", async () => {
   const client = createClient({ address: "127.0.0.1:1", insecure: true, timeouts: { reconnect: 500 } });
   const start = performance.now();

@@ -233,6 +233,14 @@ def test_a_lost_connection_is_retried_with_the_same_request_id(client, fake):
     assert len({attempt.request.request_id for attempt in fake.received}) == 1
 
 
+def test_a_stream_that_was_reset_is_retried(client, fake):
+    reset = Failure(grpc.StatusCode.INTERNAL, details="Received RST_STREAM with error code 2")
+    fake.script = [reset, CREATED]
+    assert create(client, fake).lead_id == "1"
+    fake.script = [reset]
+    failing(client, fake, "shares", "retry_share", RetryShareRequest(share_id="1"))
+
+
 def test_a_lost_connection_is_retried_until_the_deadline(client):
     with pytest.raises(leadgate.Error) as caught:
         # Nobody listens on port 1.
@@ -269,6 +277,19 @@ def test_a_watch_continues_after_a_restart(client, fake):
     fake.script = [[WatchShareResponse(), down], [WatchShareResponse(), Failure(UNAVAILABLE)], [WatchShareResponse()]]
     changes = client.call(fake.address, "shares", "watch_share", WatchShareRequest(share_id="1"))
     assert len(changes) == 3
+
+
+def test_a_stream_whose_token_has_expired_continues_with_the_current_one(client, fake):
+    tokens = iter(["old", "old", "new", "new", "removed"])
+    options = {"insecure": True, "token": lambda: next(tokens)}
+    expired = Failure(grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNKNOWN")
+    fake.script = [[WatchShareResponse(), expired], [WatchShareResponse()]]
+    request = WatchShareRequest(share_id="1")
+    assert len(client.call(fake.address, "shares", "watch_share", request, options)) == 2
+    assert [attempt.metadata["authorization"] for attempt in fake.received] == ["Bearer old", "Bearer new"]
+    fake.script = [[WatchShareResponse(), expired], [expired]]
+    error = failing(client, fake, "shares", "watch_share", request)
+    assert (error.reason_name, len(fake.received)) == ("CALLER_UNKNOWN", 4)
 
 
 def test_an_error_that_tells_the_same_short_time_is_followed_with_growing_pauses(client, fake):

@@ -295,19 +295,26 @@ class Call(Generic[Req]):
         self._retries += 1
         return pause
 
+    def _repeatable(self) -> bool:
+        return self._work.read or self._work is IMPORT
+
     def _retry_after(self, error: Error) -> float | None:
         """Returns the retry time of the error, or None for a growing pause. Raises the error if it is not retried."""
-        if error.code() not in _RETRIED:
-            _raise(error)
         if error.domain != DOMAIN:
-            # Not an error of leadgate: the connection was lost, or a proxy has no connection.
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or not (self._work.read or self._has_id):
-                _raise(error)
+            # Not an error of leadgate: the connection or the stream was lost, or a proxy has no connection.
             text = error.details() or ""
             for part, advice in _TLS_ERRORS.items():
                 if part in text:
                     self._fail(grpc.StatusCode.UNAVAILABLE, f"{advice} ({text})")
-        elif self._work.read or self._work is IMPORT:
+            lost = error.code() is grpc.StatusCode.UNAVAILABLE or "RST_STREAM" in text
+            if not lost or not (self._work.read or self._has_id):
+                _raise(error)
+        elif error.reason == ErrorReason.CALLER_UNKNOWN and self._streamed and not self._retries and self._repeatable():
+            # The token of the stream has expired. The next attempt sends the current one.
+            return None
+        elif error.code() not in _RETRIED:
+            _raise(error)
+        elif self._repeatable():
             if error.retry_after is None:
                 _raise(error)
         else:
