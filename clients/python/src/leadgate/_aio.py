@@ -88,6 +88,7 @@ class Service:
     ) -> AsyncGenerator[ImportResult, None]:
         call = Call(self._settings, ImportLeadsRequest(), IMPORT, options)
         source = _Source(rows)
+        call.rows = source.rows
 
         async def results() -> AsyncGenerator[ImportResult, None]:
             try:
@@ -134,12 +135,12 @@ class _Source:
         )
         self._reading: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(MAX_ROWS)
-        self._rows = Rows()
+        self.rows = Rows()
         self.failure: Exception | None = None
 
     def check_results(self) -> None:
         """Raises an error if the stream has ended before all rows had a result."""
-        if self._source is not None or self.failure is not None or self._rows:
+        if self._source is not None or self.failure is not None or self.rows.unfinished():
             raise Error(grpc.StatusCode.UNAVAILABLE, details="the stream ended before all rows had a result")
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class _Source:
         """Returns the rows without a result, and then more rows."""
         sent = -1
         while True:
-            row = self._rows.after(sent)
+            row = self.rows.after(sent)
             if row is not None:
                 sent = row.sequence
                 yield row
@@ -164,7 +165,7 @@ class _Source:
 
     def finish(self, response: ImportLeadsResponse) -> Iterator[ImportResult]:
         """Returns the result of a row, if it is the first one."""
-        result = self._rows.finish(response)
+        result = self.rows.finish(response)
         if result is not None:
             self._slots.release()
             yield result
@@ -172,7 +173,7 @@ class _Source:
     async def _read(self, source: AsyncIterator[ImportLeadsRequest]) -> None:
         try:
             await self._slots.acquire()
-            self._rows.add(await anext(source))
+            self.rows.add(await anext(source))
         except StopAsyncIteration:
             self._source = None
         except Exception as failure:

@@ -239,6 +239,8 @@ class Call(Generic[Req]):
         self._retries = 0
         self._streamed = False
         self._copied = False
+        self.rows: Rows | None = None
+        """The rows of an import."""
         self.request = request
         self.request_id = ""
         # An import has ids in its rows.
@@ -272,10 +274,17 @@ class Call(Generic[Req]):
         self._retries = 0
         self._streamed = True
         if "resume_token" in self.request.DESCRIPTOR.fields_by_name:
-            self._set("resume_token", getattr(response, "resume_token"))  # noqa: B009
+            self._set("resume_token", getattr(response, "resume_token") or getattr(self.request, "resume_token"))  # noqa: B009
 
     def pause(self, failure: BaseException) -> float:
         """Returns the seconds until the next attempt, or raises the error."""
+        try:
+            return self._pause(failure)
+        except Error as error:
+            error.unfinished_rows = self.rows.unfinished() if self.rows else ()
+            raise
+
+    def _pause(self, failure: BaseException) -> float:
         if self._settings.closed.is_set():
             self._fail(grpc.StatusCode.CANCELLED, "the client is closed")
         if not isinstance(failure, grpc.RpcError):
@@ -383,8 +392,9 @@ class Rows:
                 return _numbered(row, later)
         return None
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def unfinished(self) -> tuple[ImportLeadsRequest, ...]:
+        """Returns the rows without a result."""
+        return tuple(self._rows.copy().values())
 
     def finish(self, response: ImportLeadsResponse) -> ImportResult | None:
         """Returns the result of a row, once."""

@@ -82,6 +82,7 @@ class Service:
     ) -> Generator[ImportResult, None, None]:
         call = Call(self._settings, ImportLeadsRequest(), IMPORT, options)
         source = _Source(rows)
+        call.rows = source.rows
 
         def results() -> Generator[ImportResult, None, None]:
             try:
@@ -115,18 +116,18 @@ class _Source:
         self._source: Iterator[ImportLeadsRequest] | None = iter(rows)
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MAX_ROWS)
-        self._rows = Rows()
+        self.rows = Rows()
         self.failure: Exception | None = None
 
     def send(self) -> Iterator[ImportLeadsRequest]:
         """Returns the rows without a result, and then more rows."""
         sent = -1
         while True:
-            row = self._rows.after(sent)
+            row = self.rows.after(sent)
             if row is None:
                 with self._lock:
                     # Another thread may have read a row while this one was waiting for the lock.
-                    row = self._rows.after(sent) or self._read()
+                    row = self.rows.after(sent) or self._read()
             if row is None:
                 return
             sent = row.sequence
@@ -134,12 +135,12 @@ class _Source:
 
     def check_results(self) -> None:
         """Raises an error if the stream has ended before all rows had a result."""
-        if self._source is not None or self.failure is not None or self._rows:
+        if self._source is not None or self.failure is not None or self.rows.unfinished():
             raise Error(grpc.StatusCode.UNAVAILABLE, details="the stream ended before all rows had a result")
 
     def finish(self, response: ImportLeadsResponse) -> Iterator[ImportResult]:
         """Returns the result of a row, if it is the first one."""
-        result = self._rows.finish(response)
+        result = self.rows.finish(response)
         if result is not None:
             self._slots.release()
             yield result
@@ -156,7 +157,7 @@ class _Source:
             self._slots.release()
             return None
         try:
-            return self._rows.add(next(self._source))
+            return self.rows.add(next(self._source))
         except StopIteration:
             self._source = None
         except Exception as failure:
