@@ -70,7 +70,8 @@ export type Repetition = "read" | "same-request-id" | "unsafe";
 /** The time and the cancellation of a call over all of its attempts. */
 export class Attempts {
   private readonly deadline: number;
-  private readonly signal: AbortSignal | undefined;
+  /** A signal of this call only: Node.js warns about a signal with many listeners. */
+  readonly signal: AbortSignal | undefined;
   private failures = 0;
   private hasProgress = false;
   private progressAt = performance.now();
@@ -86,7 +87,7 @@ export class Attempts {
       throw new LeadgateError(`nothing was sent: timeoutMs is ${timeoutMs}`, Code.DeadlineExceeded);
     }
     this.deadline = timeoutMs > MAX_TIMEOUT_MS ? Infinity : performance.now() + timeoutMs;
-    this.signal = options.signal;
+    this.signal = options.signal && AbortSignal.any([options.signal]);
   }
 
   /** The time until the deadline in milliseconds. Undefined: no deadline. */
@@ -191,7 +192,7 @@ export class Caller {
     const repetition = READ.test(method.name) ? "read" : requestId !== undefined ? "same-request-id" : "unsafe";
     for (;;) {
       try {
-        const response = await this.transport.unary(method, options.signal, attempts.remaining(), headers(options), message as MessageInitShape<I>);
+        const response = await this.transport.unary(method, attempts.signal, attempts.remaining(), headers(options), message as MessageInitShape<I>);
         options.onHeader?.(response.header);
         options.onTrailer?.(response.trailer);
         return response.message;

@@ -193,6 +193,20 @@ test("a token that cannot be sent is an error that does not show it", async (con
   assert.equal((await errorOf(client.quota.getQuota({}, { tenant: "caf\u00e9" }))).code, Code.InvalidArgument);
 });
 
+test("many calls may share a signal", async (context) => {
+  const { client } = await fake(context, ({ rpc }) => rpc(QuotaService.method.getQuota, (_, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))));
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on("warning", warn);
+  const controller = new AbortController();
+  const calls = Array.from({ length: 20 }, () => errorOf(client.quota.getQuota({}, { signal: controller.signal })));
+  await new Promise((resolve) => setTimeout(resolve, 100)); // Until a warning would have been emitted.
+  controller.abort();
+  assert.ok((await Promise.all(calls)).every(({ code }) => code === Code.Canceled));
+  process.off("warning", warn);
+  assert.deepEqual(warnings, []);
+});
+
 test("closing a client ends its calls", async (context) => {
   let calls = 0;
   const { client } = await fake(context, ({ rpc }) =>
