@@ -183,7 +183,8 @@ export class Caller {
     readonly closed: AbortSignal,
     timeouts: Timeouts = {},
   ) {
-    this.timeouts = { ...DEFAULTS, ...timeouts };
+    // Without exactOptionalPropertyTypes, TypeScript allows undefined.
+    this.timeouts = { ...DEFAULTS, ...Object.fromEntries(Object.entries(timeouts).filter(([, value]) => value !== undefined)) };
   }
 
   async unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, init: MessageInitShape<I>, options: CallOptions = {}) {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type ConnectRouter, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
-import { ActivityService, Code, createClient, type ClientOptions, CreateLeadRequestSchema, ErrorReason, LeadgateError, LeadService, QuotaService, ShareService, ShareState, UserSchema } from "leadgate";
+import { ActivityService, Code, createClient, type ClientOptions, CreateLeadRequestSchema, ErrorReason, LeadgateError, LeadService, QuotaService, ShareService, ShareState, type Timeouts, UserSchema } from "leadgate";
 import { gatewayError } from "leadgate/testing";
 import { startFake } from "./fake.js";
 
@@ -130,10 +130,12 @@ test("each kind of work has a default deadline, which options override", async (
   between("export", 3600);
   between("import", 3600);
   assert.ok("watch" in seen && seen["watch"] === undefined);
-  const other = createClient({ address, insecure: true, timeouts: { unary: 7_000 } });
+  const other = createClient({ address, insecure: true, timeouts: { unary: 7_000, batch: undefined } as unknown as Timeouts });
   context.after(() => other.close());
   await other.leads.createLead({ lead });
   between("create", 7);
+  await other.leads.batchCreateLeads({});
+  between("batch", 120);
   await other.leads.createLead({ lead }, { timeoutMs: 50_000 });
   between("create", 50);
   for (const timeoutMs of [2 ** 31, 1e15, Infinity]) {
