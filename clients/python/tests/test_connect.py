@@ -83,12 +83,12 @@ def test_a_wrong_address_is_an_error(address):
 
 
 def test_a_token_that_cannot_be_sent_is_an_error_that_does_not_show_it(client, fake):
-    for token in ("first\nsecond", "caf\u00e9"):
+    for token in ("first\nsecond", "\u00e9"):
         with pytest.raises(ValueError, match="authorization must be printable ASCII") as caught:
             client.call(fake.address, "quota", "get_quota", QUOTA, {"insecure": True, "token": lambda: token})  # noqa: B023
         assert token not in str(caught.value)
     with pytest.raises(ValueError, match="x-leadgate-tenant must be printable"):
-        client.call(fake.address, "quota", "get_quota", QUOTA, tenant="caf\u00e9")
+        client.call(fake.address, "quota", "get_quota", QUOTA, tenant="\u00e9")
     client.call(fake.address, "quota", "get_quota", QUOTA, metadata=[("X-Request-Id", "1")])
     assert [attempt.metadata["x-request-id"] for attempt in fake.received] == ["1"]
 
