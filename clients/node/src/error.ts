@@ -71,11 +71,11 @@ export class LeadgateError extends Error {
   /** The x-request-id of the RPC: its name in the log of the gateway. */
   readonly rpcId: string | undefined;
   /** All details as they were received. */
-  readonly details: readonly ErrorDetail[];
+  declare readonly details: readonly ErrorDetail[];
   /** The request_id of the mutation: the caller's, or the one that the client generated. Send it again to continue. */
   requestId: string | undefined;
   /** For importLeads: the rows without a result, with their request ids. */
-  unfinishedRows: readonly ImportLeadsRequest[] = [];
+  declare unfinishedRows: readonly ImportLeadsRequest[];
 
   constructor(message: string, code: Code, details: readonly ErrorDetail[] = [], options: { cause?: unknown; rpcId?: string } = {}) {
     const info = find(details, ErrorInfoSchema);
@@ -94,7 +94,8 @@ export class LeadgateError extends Error {
     this.retryAfter = retry && Number(retry.seconds) * 1_000 + retry.nanos / 1e6;
     this.resource = resource && { type: resource.resourceType, name: resource.resourceName, description: resource.description };
     this.rpcId = find(details, RequestInfoSchema)?.requestId ?? options.rpcId;
-    this.details = details;
+    // Not enumerable: logs should contain neither bytes nor personal data, and JSON has no bigint.
+    Object.defineProperties(this, { details: { value: details }, unfinishedRows: { value: [], writable: true } });
   }
 
   /** Converts an error of the transport. `aborted`: whether the caller has cancelled the call. */
