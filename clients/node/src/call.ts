@@ -2,7 +2,7 @@ import { randomFillSync } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, equals, type DescMessage, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import type { DescMethod, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
-import { Code, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { LeadgateError } from "./error.js";
 import { ErrorReason } from "./gen/leadgate/v1/error_reason_pb.js";
 
@@ -27,7 +27,7 @@ export interface Timeouts {
 export interface CallOptions {
   /** Cancels the call. */
   readonly signal?: AbortSignal;
-  /** The deadline in milliseconds from now, over all attempts. */
+  /** The deadline in milliseconds from now, over all attempts. More than 27 hours, such as Infinity, is none. */
   readonly timeoutMs?: number;
   readonly tenant?: string;
   /** The name of the caller, for gateways with `auth.mode = "none"`. */
@@ -42,6 +42,10 @@ export interface CallOptions {
 }
 
 const DEFAULTS: Required<Timeouts> = { unary: 30_000, share: 120_000, batch: 120_000, stream: 3_600_000, reconnect: 600_000 };
+/** The longest deadline that gRPC can represent in milliseconds. */
+const MAX_TIMEOUT_MS = 99_999_999;
+/** The longest timer of Node.js. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** An attempt that would have less time than this is not made. */
 const MIN_ATTEMPT_MS = 100;
 /** RPCs that change nothing. All others are mutations. */
@@ -66,8 +70,10 @@ export type Repetition = "read" | "same-request-id" | "unsafe";
 /** The time and the cancellation of a call over all of its attempts. */
 export class Attempts {
   private readonly deadline: number;
-  private readonly signal: AbortSignal | undefined;
+  /** A signal of this call only: Node.js warns about a signal with many listeners. */
+  readonly signal: AbortSignal | undefined;
   private failures = 0;
+  private hasProgress = false;
   private progressAt = performance.now();
 
   /** `closed`: the client is closed. `reconnect`: the maximum time without progress. */
@@ -78,10 +84,10 @@ export class Attempts {
     private readonly reconnect = Infinity,
   ) {
     if (!(timeoutMs > 0)) {
-      throw new RangeError(`timeoutMs must be more than 0, but is ${timeoutMs}`);
+      throw new LeadgateError(`nothing was sent: timeoutMs is ${timeoutMs}`, Code.DeadlineExceeded);
     }
-    this.deadline = performance.now() + timeoutMs;
-    this.signal = options.signal;
+    this.deadline = timeoutMs > MAX_TIMEOUT_MS ? Infinity : performance.now() + timeoutMs;
+    this.signal = options.signal && AbortSignal.any([options.signal]);
   }
 
   /** The time until the deadline in milliseconds. Undefined: no deadline. */
@@ -97,6 +103,7 @@ export class Attempts {
   /** A message was received: the next failure is the first one. */
   progress(): void {
     this.failures = 0;
+    this.hasProgress = true;
     this.progressAt = performance.now();
   }
 
@@ -108,7 +115,10 @@ export class Attempts {
   /** The delay before the next attempt. Undefined if there is none. */
   delay(error: LeadgateError, repetition: Repetition): number | undefined {
     this.failures += 1;
-    const delay = retryDelay(error, this.failures, repetition);
+    // The token of a stream has expired: the next attempt sends the current one.
+    const isExpired = this.hasProgress && error.code === Code.Unauthenticated;
+    this.hasProgress = false;
+    const delay = isExpired ? 0 : retryDelay(error, this.failures, repetition);
     const until = this.progressAt + this.reconnect;
     return delay === undefined || !this.allows(delay) || performance.now() + delay > until ? undefined : delay;
   }
@@ -119,12 +129,17 @@ export class Attempts {
     if (delay === undefined) {
       throw error;
     }
-    await this.sleep(delay);
+    try {
+      await this.sleep(delay);
+    } catch (cancelled) {
+      const { requestId, unfinishedRows } = error;
+      throw Object.assign(this.error(cancelled), { requestId, unfinishedRows });
+    }
   }
 
   async sleep(delay: number): Promise<void> {
     try {
-      await sleep(delay, undefined, { signal: this.signal ? AbortSignal.any([this.signal, this.closed]) : this.closed });
+      await sleep(Math.min(delay, MAX_TIMER_MS), undefined, { signal: this.signal ? AbortSignal.any([this.signal, this.closed]) : this.closed });
     } catch (cancelled) {
       throw this.error(cancelled);
     }
@@ -168,7 +183,8 @@ export class Caller {
     readonly closed: AbortSignal,
     timeouts: Timeouts = {},
   ) {
-    this.timeouts = { ...DEFAULTS, ...timeouts };
+    // Without exactOptionalPropertyTypes, TypeScript allows undefined.
+    this.timeouts = { ...DEFAULTS, ...Object.fromEntries(Object.entries(timeouts).filter(([, value]) => value !== undefined)) };
   }
 
   async unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, init: MessageInitShape<I>, options: CallOptions = {}) {
@@ -177,7 +193,7 @@ export class Caller {
     const repetition = READ.test(method.name) ? "read" : requestId !== undefined ? "same-request-id" : "unsafe";
     for (;;) {
       try {
-        const response = await this.transport.unary(method, options.signal, attempts.remaining(), headers(options), message as MessageInitShape<I>);
+        const response = await this.transport.unary(method, attempts.signal, attempts.remaining(), headers(options), message as MessageInitShape<I>);
         options.onHeader?.(response.header);
         options.onTrailer?.(response.trailer);
         return response.message;
@@ -260,10 +276,18 @@ export function headers(options: Pick<CallOptions, "tenant" | "caller" | "critic
   for (const name of ["tenant", "caller", "criticality"] as const) {
     const value = options[name];
     if (value !== undefined) {
-      headers.set(`x-leadgate-${name}`, value);
+      setHeader(headers, `x-leadgate-${name}`, value);
     }
   }
   return headers;
+}
+
+/** Sets a header. The error about an invalid value does not show it, as that of Node.js does: it may be a secret. */
+export function setHeader(headers: Headers, name: string, value: string): void {
+  if (!/^[\x20-\x7e]*$/.test(value)) {
+    throw new ConnectError(`the value of ${name} must be printable ASCII text in one line`, Code.InvalidArgument);
+  }
+  headers.set(name, value);
 }
 
 /** Reads the messages of a stream, and cancels the stream at the end. */

@@ -1,10 +1,12 @@
 import { setMaxListeners } from "node:events";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { SecureClientSessionOptions } from "node:http2";
+import { createSecureContext } from "node:tls";
 import type { DescMethodServerStreaming, DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { Caller, type CallOptions, type Criticality, headers, type Timeouts } from "./call.js";
+import { Caller, type CallOptions, type Criticality, headers, setHeader, type Timeouts } from "./call.js";
 import { ActivityService } from "./gen/leadgate/v1/activity_pb.js";
 import { LeadService } from "./gen/leadgate/v1/lead_pb.js";
 import { QuotaService } from "./gen/leadgate/v1/quota_pb.js";
@@ -22,11 +24,11 @@ export interface ClientOptions {
   readonly address?: string;
   /** An API key or a JSON Web Token, or a function that returns the current one. It is called for each attempt. */
   readonly token?: string | (() => string | Promise<string>);
-  /** A file with the API key or the token. It is read for each attempt, so a new token needs no restart. */
+  /** A file with the API key or the token. It is read for each attempt, so a new token needs no restart. While it is empty or absent, the last token is used. */
   readonly tokenFile?: string;
-  /** The CA certificates that the gateway's certificate must be issued by, in PEM. Default: those of Node.js. */
+  /** The CA certificates that the gateway's certificate must be issued by: the path of a PEM file, or its content. Default: those of Node.js. */
   readonly ca?: string | Buffer;
-  /** The client certificate and its key, in PEM. */
+  /** The client certificate and its key: the paths of PEM files, or their content. */
   readonly cert?: string | Buffer;
   readonly key?: string | Buffer;
   /** Connects without TLS, and sends the token, if there is one, without encryption. For local work. */
@@ -103,35 +105,43 @@ function bind<S extends DescService>(caller: Caller, service: S): ServiceClient<
 }
 
 function connect(options: ClientOptions, closed: AbortSignal): { transport: Transport; disconnect: () => void } {
-  const { address, insecure = false, ca, cert, key, token, tokenFile } = options;
+  const { address, insecure = false, token, tokenFile } = options;
   if (!address || !/^(\[[0-9a-fA-F:.]+\]|[^\s:/@?#[\]]+)(:\d+)?$/.test(address)) {
     throw new TypeError(`address must be host:port, but is ${JSON.stringify(address)}`);
   }
-  if (insecure && (ca || cert || key)) {
+  if (insecure && (options.ca || options.cert || options.key)) {
     throw new TypeError("insecure cannot be combined with ca, cert and key");
   }
   if (token !== undefined && tokenFile !== undefined) {
     throw new TypeError("set token or tokenFile, not both");
   }
-  if ((cert === undefined) !== (key === undefined)) {
+  if ((options.cert === undefined) !== (options.key === undefined)) {
     throw new TypeError("cert and key must be set together");
   }
+  const [ca, cert, key] = [readPem("ca", options.ca), readPem("cert", options.cert), readPem("key", options.key)];
+  const tls = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...options.nodeOptions };
+  try {
+    createSecureContext(tls);
+  } catch (cause) {
+    throw new TypeError("ca, cert or key is invalid, or key is not the key of cert", { cause });
+  }
+  const readToken = tokenReader(token, tokenFile);
   const baseUrl = `${insecure ? "http" : "https"}://${/:\d+$/.test(address) ? address : `${address}:443`}`;
   const sessionManager = new Http2SessionManager(
     baseUrl,
     // The gateway closes a connection that is idle for 15 minutes (`server.max_connection_idle`).
     { pingIntervalMs: options.keepaliveMs ?? KEEPALIVE_MS, pingTimeoutMs: 10_000, idleConnectionTimeoutMs: 600_000 },
     // Node.js rejects streams above maxSessionMemory (MB), by default 10.
-    { maxSessionMemory: 1_000, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...options.nodeOptions },
+    { maxSessionMemory: 1_000, ...tls },
   );
   const credentials: Interceptor = (next) => async (request) => {
     if (closed.aborted) {
       throw new ConnectError("the client is closed", Code.Canceled);
     }
     headers(options).forEach((value, name) => request.header.has(name) || request.header.set(name, value));
-    const secret = await readToken(token, tokenFile);
-    if (secret !== undefined) {
-      request.header.set("authorization", `Bearer ${secret}`);
+    const secret = await readToken();
+    if (secret) {
+      setHeader(request.header, "authorization", `Bearer ${secret}`);
     }
     return next(request);
   };
@@ -139,11 +149,35 @@ function connect(options: ClientOptions, closed: AbortSignal): { transport: Tran
   return { transport: createGrpcTransport({ baseUrl, sessionManager, interceptors }), disconnect: () => sessionManager.abort() };
 }
 
-async function readToken(token: ClientOptions["token"], file: string | undefined): Promise<string | undefined> {
-  try {
-    const text = file === undefined ? await (typeof token === "function" ? token() : token) : await readFile(file, "utf8");
-    return text?.trim();
-  } catch (cause) {
-    throw new ConnectError("cannot read the token", Code.Unauthenticated, undefined, undefined, cause);
+/** Returns a function that reads the token. While a file is being replaced, the last token is used. */
+function tokenReader(token: ClientOptions["token"], file: string | undefined): () => Promise<string | undefined> {
+  let last = "";
+  return async () => {
+    try {
+      if (file === undefined) {
+        return (await (typeof token === "function" ? token() : token))?.trim();
+      }
+      last = (await readFile(file, "utf8")).trim() || last;
+    } catch (cause) {
+      if (!last) {
+        throw new ConnectError("cannot read the token", Code.Unauthenticated, undefined, undefined, cause);
+      }
+    }
+    if (!last) {
+      throw new ConnectError("the token file is empty", Code.Unauthenticated);
+    }
+    return last;
+  };
+}
+
+/** Returns PEM: the value itself, or the file that it names. */
+function readPem(name: string, value: string | Buffer | undefined): string | Buffer | undefined {
+  if (value === undefined) {
+    return undefined;
   }
+  const pem = typeof value === "string" && !value.includes("-----BEGIN ") ? readFileSync(value) : value;
+  if (!pem.includes("-----BEGIN ")) {
+    throw new TypeError(`${name} must be PEM, or the path of a PEM file`);
+  }
+  return pem;
 }

@@ -16,6 +16,13 @@ import type { ImportLeadsRequest } from "./gen/leadgate/v1/lead_pb.js";
 /** The domain of leadgate's errors in google.rpc.ErrorInfo. */
 const DOMAIN = "leadgate";
 
+/** Errors of TLS that a retry cannot resolve: codes of Node.js, and what to do. */
+const TLS_ERRORS: readonly (readonly [RegExp, string])[] = [
+  [/^ERR_TLS_CERT_ALTNAME_INVALID$/, "the gateway's certificate is not valid for the host of `address`"],
+  [/^ERR_SSL_WRONG_VERSION_NUMBER$/, "the port does not use TLS: set `insecure: true` or use another port"],
+  [/^(?!ERR_).*(CERT|LEAF_SIGNATURE)/, "the gateway's certificate is expired, or its authority is not in `ca` or Node.js"],
+];
+
 /** An invalid field of a request. */
 export interface FieldViolation {
   /** The path of the field in the request, such as `lead.email_address`. */
@@ -64,11 +71,11 @@ export class LeadgateError extends Error {
   /** The x-request-id of the RPC: its name in the log of the gateway. */
   readonly rpcId: string | undefined;
   /** All details as they were received. */
-  readonly details: readonly ErrorDetail[];
+  declare readonly details: readonly ErrorDetail[];
   /** The request_id of the mutation: the caller's, or the one that the client generated. Send it again to continue. */
   requestId: string | undefined;
   /** For importLeads: the rows without a result, with their request ids. */
-  unfinishedRows: readonly ImportLeadsRequest[] = [];
+  declare unfinishedRows: readonly ImportLeadsRequest[];
 
   constructor(message: string, code: Code, details: readonly ErrorDetail[] = [], options: { cause?: unknown; rpcId?: string } = {}) {
     const info = find(details, ErrorInfoSchema);
@@ -87,7 +94,8 @@ export class LeadgateError extends Error {
     this.retryAfter = retry && Number(retry.seconds) * 1_000 + retry.nanos / 1e6;
     this.resource = resource && { type: resource.resourceType, name: resource.resourceName, description: resource.description };
     this.rpcId = find(details, RequestInfoSchema)?.requestId ?? options.rpcId;
-    this.details = details;
+    // Not enumerable: logs should contain neither bytes nor personal data, and JSON has no bigint.
+    Object.defineProperties(this, { details: { value: details }, unfinishedRows: { value: [], writable: true } });
   }
 
   /** Converts an error of the transport. `aborted`: whether the caller has cancelled the call. */
@@ -97,9 +105,11 @@ export class LeadgateError extends Error {
     }
     const { rawMessage, code, details, metadata } = ConnectError.from(error, Code.Internal);
     const received = details.flatMap((detail) => ("type" in detail ? [{ type: detail.type, value: detail.value }] : []));
-    const lost = !aborted && !metadata.has("grpc-status") && isConnectionLost(error, code);
+    const cause = causeCode(error);
+    const lost = !aborted && !metadata.has("grpc-status") && isConnectionLost(error, code, cause);
     const rpcId = metadata.get("x-request-id");
-    return new LeadgateError(rawMessage, aborted ? Code.Canceled : lost ? Code.Unavailable : code, received, {
+    const advice = TLS_ERRORS.find(([pattern]) => pattern.test(cause))?.[1];
+    return new LeadgateError(advice ? `${advice} (${rawMessage.trim()})` : rawMessage, aborted ? Code.Canceled : lost ? Code.Unavailable : code, received, {
       cause: error,
       ...(rpcId === null ? {} : { rpcId }),
     });
@@ -127,19 +137,23 @@ function codeName(code: Code): string {
   return (Code[code] ?? `CODE_${code}`).replace(/(?<=[a-z])[A-Z]/g, "_$&").replace("Canceled", "Cancelled").toUpperCase();
 }
 
+/** The code of Node.js in an error or its causes, such as ECONNREFUSED or CERT_HAS_EXPIRED. */
+function causeCode(error: unknown): string {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ("code" in cause && typeof cause.code === "string") {
+      return cause.code;
+    }
+  }
+  return "";
+}
+
 /** Whether an error without a gRPC status means that there was no connection, or that it ended during the call. */
-function isConnectionLost(error: unknown, code: Code): boolean {
+function isConnectionLost(error: unknown, code: Code, cause: string): boolean {
   if (code === Code.DeadlineExceeded) {
     return false;
   }
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const name = "code" in cause && typeof cause.code === "string" ? cause.code : "";
-    if (/^(ERR_HTTP2_|ERR_STREAM_|ECONN|ENOTFOUND$|EAI_AGAIN$|EPIPE$|ETIMEDOUT$|EHOST|ENET)/.test(name)) {
-      return true;
-    }
-    if (name !== "") {
-      return false; // For example an invalid certificate.
-    }
+  if (cause !== "") {
+    return /^(ERR_HTTP2_|ERR_STREAM_|ECONN|ENOTFOUND$|EAI_AGAIN$|EPIPE$|ETIMEDOUT$|EHOST|ENET)/.test(cause); // Not, for example, an invalid certificate.
   }
   // A stream that was reset or that ended without a status.
   return [Code.Unavailable, Code.Aborted, Code.Canceled].includes(code) || (error instanceof ConnectError && error.rawMessage === "protocol error: missing status");

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { type Code, ConnectError } from "@connectrpc/connect";
 import type { ClientOptions } from "./client.js";
@@ -46,7 +45,7 @@ export async function startDemo(options: DemoOptions = {}): Promise<Demo> {
     clientOptions: {
       address: rest.address,
       tenant: rest.tenant,
-      ...(options.secure ? { ca: readFileSync(ca_file), token: rest.token } : { insecure: true }),
+      ...(options.secure ? { ca: ca_file, token: rest.token } : { insecure: true }),
     },
     stop,
   };

@@ -1,6 +1,7 @@
 // The client against `leadgate demo --secure`: TLS, credentials, errors and streams as callers meet them.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { after, before, test } from "node:test";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Access, Code, createClient, type Client, type ClientOptions, ErrorReason, LeadgateError, ShareState, WaitFor } from "leadgate";
@@ -42,14 +43,41 @@ test("a token and a client certificate identify the caller", async () => {
   assert.equal(error.reason, ErrorReason.CALLER_UNKNOWN);
 });
 
-test("a certificate of another CA is an error at once", async () => {
-  const { ca: _, ...options } = demo().clientOptions;
-  const client = createClient(options);
-  clients.push(client);
-  const start = performance.now();
-  const error = await errorOf(client.quota.getQuota({}));
-  assert.match(error.message, /certificate/);
-  assert.ok(performance.now() - start < 5_000);
+test("a connection without valid TLS is an error at once that names the option", async () => {
+  const { ca: _, ...withoutCa } = demo().clientOptions;
+  const plaintext = createServer((socket) => socket.on("error", () => {}).end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+  await new Promise<void>((resolve) => plaintext.listen(0, "127.0.0.1", resolve));
+  after(() => plaintext.close());
+  const cases: [ClientOptions, RegExp][] = [
+    [withoutCa, /its authority is not in `ca`/],
+    [{ ...demo().clientOptions, nodeOptions: { servername: "other.example" } }, /not valid for the host of `address`/],
+    [{ ...demo().clientOptions, address: `127.0.0.1:${(plaintext.address() as AddressInfo).port}` }, /`insecure: true`/],
+  ];
+  for (const [options, message] of cases) {
+    const client = createClient(options);
+    clients.push(client);
+    const start = performance.now();
+    assert.match((await errorOf(client.quota.getQuota({}))).message, message);
+    assert.ok(performance.now() - start < 5_000);
+  }
+});
+
+test("PEM is a path or the content", async () => {
+  const { caFile, certFile, keyFile, clientOptions } = demo();
+  const ca = readFileSync(caFile!, "utf8");
+  const cert = readFileSync(certFile!);
+  assert.ok((await connect({ ca }).quota.getQuota({})).quota);
+  assert.ok((await connect({ ca: Buffer.from(ca), cert: certFile!, key: keyFile! }).quota.getQuota({})).quota);
+  const wrong: [ClientOptions, RegExp][] = [
+    [{ ca: `${caFile}.absent` }, /ENOENT/],
+    [{ ca: "" }, /ENOENT/],
+    [{ ca: Buffer.from(caFile!) }, /ca must be PEM, or the path of a PEM file/],
+    [{ cert, key: cert }, /cert or key is invalid/],
+    [{ cert: ca, key: keyFile! }, /key is not the key of cert/],
+  ];
+  for (const [options, message] of wrong) {
+    assert.throws(() => createClient({ ...clientOptions, ...options }), message);
+  }
 });
 
 test("a duplicate names the other lead and the field", async () => {

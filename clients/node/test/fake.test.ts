@@ -5,9 +5,10 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { inspect } from "node:util";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type ConnectRouter, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
-import { ActivityService, Code, createClient, type ClientOptions, CreateLeadRequestSchema, ErrorReason, LeadgateError, LeadService, QuotaService, ShareService, ShareState, UserSchema } from "leadgate";
+import { ActivityService, Code, createClient, type ClientOptions, CreateLeadRequestSchema, ErrorReason, LeadgateError, LeadService, QuotaService, ShareService, ShareState, type Timeouts, UserSchema } from "leadgate";
 import { gatewayError } from "leadgate/testing";
 import { startFake } from "./fake.js";
 
@@ -130,13 +131,23 @@ test("each kind of work has a default deadline, which options override", async (
   between("export", 3600);
   between("import", 3600);
   assert.ok("watch" in seen && seen["watch"] === undefined);
-  const other = createClient({ address, insecure: true, timeouts: { unary: 7_000 } });
+  const other = createClient({ address, insecure: true, timeouts: { unary: 7_000, batch: undefined } as unknown as Timeouts });
   context.after(() => other.close());
   await other.leads.createLead({ lead });
   between("create", 7);
+  await other.leads.batchCreateLeads({});
+  between("batch", 120);
   await other.leads.createLead({ lead }, { timeoutMs: 50_000 });
   between("create", 50);
-  await assert.rejects(other.leads.createLead({ lead }, { timeoutMs: 0 }), RangeError);
+  for (const timeoutMs of [2 ** 31, 1e15, Infinity]) {
+    await other.leads.createLead({ lead }, { timeoutMs }); // Longer than timers and gRPC can represent: none.
+    assert.equal(seen["create"], undefined, `${timeoutMs}`);
+  }
+  delete seen["create"];
+  for (const timeoutMs of [0, -1, NaN]) {
+    assert.equal((await errorOf(other.leads.createLead({ lead }, { timeoutMs }))).code, Code.DeadlineExceeded);
+  }
+  assert.ok(!("create" in seen), "a call without time is not sent");
 });
 
 test("a deadline and a cancellation end a call", async (context) => {
@@ -163,6 +174,40 @@ test("a deadline and a cancellation end a call", async (context) => {
     })(),
   );
   assert.equal(error.code, Code.Canceled);
+});
+
+test("a call that is cancelled before its next attempt keeps its request id", async (context) => {
+  const { client, calls } = await failing(context, gatewayError(Code.Unavailable, "SHUTTING_DOWN", { retryAfter: 20_000 }));
+  const call = errorOf(client.leads.createLead({ lead }, { timeoutMs: 60_000 }));
+  while (calls.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  client.close();
+  const { code, requestId } = await call;
+  assert.equal(code, Code.Canceled);
+  assert.equal(requestId, calls[0]?.requestId);
+});
+
+test("a token that cannot be sent is an error that does not show it", async (context) => {
+  const { client } = await fake(context, ({ rpc }) => rpc(QuotaService.method.getQuota, () => ({})), { token: () => "first\nsecond" });
+  const error = await errorOf(client.quota.getQuota({}));
+  assert.match(error.message, /authorization must be printable ASCII/);
+  assert.doesNotMatch(`${error.stack}${error.cause}`, /second/);
+  assert.equal((await errorOf(client.quota.getQuota({}, { tenant: "\u00e9" }))).code, Code.InvalidArgument);
+});
+
+test("many calls may share a signal", async (context) => {
+  const { client } = await fake(context, ({ rpc }) => rpc(QuotaService.method.getQuota, (_, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))));
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on("warning", warn);
+  const controller = new AbortController();
+  const calls = Array.from({ length: 20 }, () => errorOf(client.quota.getQuota({}, { signal: controller.signal })));
+  await new Promise((resolve) => setTimeout(resolve, 100)); // Until a warning would have been emitted.
+  controller.abort();
+  assert.ok((await Promise.all(calls)).every(({ code }) => code === Code.Canceled));
+  process.off("warning", warn);
+  assert.deepEqual(warnings, []);
 });
 
 test("closing a client ends its calls", async (context) => {
@@ -380,13 +425,19 @@ test("a token file is read again", async (context) => {
       }),
     { tokenFile },
   );
-  assert.equal((await errorOf(client.quota.getQuota({}))).code, Code.Unauthenticated);
+  assert.match((await errorOf(client.quota.getQuota({}))).message, /UNAUTHENTICATED: cannot read the token/);
+  await writeFile(tokenFile, "\n");
+  assert.match((await errorOf(client.quota.getQuota({}))).message, /UNAUTHENTICATED: the token file is empty/);
   await writeFile(tokenFile, "first\n");
   await client.quota.getQuota({});
   await writeFile(`${tokenFile}.new`, "other\n");
   await rename(`${tokenFile}.new`, tokenFile);
   await client.quota.getQuota({});
-  assert.deepEqual(seen, ["Bearer first", "Bearer other"]);
+  await writeFile(tokenFile, ""); // While the file is being replaced, the last token is used.
+  await client.quota.getQuota({});
+  await rm(tokenFile);
+  await client.quota.getQuota({});
+  assert.deepEqual(seen, ["Bearer first", "Bearer other", "Bearer other", "Bearer other"]);
 });
 
 test("64-bit integers keep their digits", async (context) => {
@@ -447,6 +498,29 @@ test("a watch starts again and leaves out what it has returned", async (context)
   const states = (await collect(client.shares.watchShare({ shareId: "a" }))).map(({ share }) => share?.state);
   assert.deepEqual(states, [ShareState.PROCESSING, ShareState.ACTIVE]);
   assert.equal(watches, 2);
+});
+
+test("a stream whose token has expired continues with the current one", async (context) => {
+  const tokens: (string | null)[] = [];
+  const { client } = await fake(
+    context,
+    ({ rpc }) =>
+      rpc(ShareService.method.watchShare, async function* (_, handler) {
+        tokens.push(handler.requestHeader.get("authorization"));
+        if (tokens.length === 4) {
+          throw gatewayError(Code.Unauthenticated, "CALLER_UNKNOWN");
+        }
+        yield { share: { shareId: `${tokens.length}` } };
+        if (tokens.length !== 2) {
+          throw gatewayError(Code.Unauthenticated, "CALLER_UNKNOWN");
+        }
+      }),
+    { token: () => `token-${tokens.length + 1}` },
+  );
+  assert.equal((await collect(client.shares.watchShare({}))).length, 2);
+  assert.deepEqual(tokens, ["Bearer token-1", "Bearer token-2"]);
+  assert.equal((await errorOf(collect(client.shares.watchShare({})))).reason, ErrorReason.CALLER_UNKNOWN);
+  assert.equal(tokens.length, 4);
 });
 
 test("a stream ends if it does not reconnect for the maximum time", async () => {
@@ -619,6 +693,7 @@ test("an import that fails names the rows without a result, and a source that fa
   const error = await errorOf(collect(client.leads.importLeads(rows)));
   assert.equal(error.reason, ErrorReason.CALLER_NOT_ALLOWED);
   assert.equal(error.unfinishedRows.length, 1);
+  assert.doesNotMatch(`${JSON.stringify(error)}${inspect(error)}`, /Asha|unfinishedRows/);
   assert.match((error.unfinishedRows[0]?.operation.value as { requestId: string }).requestId, /-7/);
   const broken = (async function* () {
     throw new Error("the file is broken");

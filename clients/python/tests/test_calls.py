@@ -1,14 +1,19 @@
 """Metadata, timeouts, request ids and retries, against a scripted server. Each test runs with both clients."""
 
+import asyncio
+import math
 import re
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from fake import SERVICES, Failure, is_streaming, kind_of
+from processes import eventually
 
-import leadgate
+import leadgate.aio
 from leadgate.v1 import (
     CreateLeadRequest,
     CreateLeadResponse,
@@ -105,6 +110,19 @@ def test_timeouts_of_the_client_and_of_a_call_replace_the_default(client, fake):
     first, second = (attempt.timeout for attempt in fake.received)
     assert 5 < first <= 10.5
     assert 1 < second <= 3.5
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+def test_a_call_without_time_is_not_sent(client, fake, timeout):
+    error = failing(client, fake, "leads", "create_lead", CREATE, timeout=timeout)
+    assert (error.code(), fake.received) == (grpc.StatusCode.DEADLINE_EXCEEDED, [])
+
+
+def test_a_timeout_that_grpc_cannot_represent_is_none(client, fake):
+    for timeout in (math.inf, 1e15):
+        create(client, fake, timeout=timeout)
+        received = fake.received.pop()
+        assert received.timeout is None or received.timeout > 1e6
 
 
 # Request ids
@@ -215,6 +233,14 @@ def test_a_lost_connection_is_retried_with_the_same_request_id(client, fake):
     assert len({attempt.request.request_id for attempt in fake.received}) == 1
 
 
+def test_a_stream_that_was_reset_is_retried(client, fake):
+    reset = Failure(grpc.StatusCode.INTERNAL, details="Received RST_STREAM with error code 2")
+    fake.script = [reset, CREATED]
+    assert create(client, fake).lead_id == "1"
+    fake.script = [reset]
+    failing(client, fake, "shares", "retry_share", RetryShareRequest(share_id="1"))
+
+
 def test_a_lost_connection_is_retried_until_the_deadline(client):
     with pytest.raises(leadgate.Error) as caught:
         # Nobody listens on port 1.
@@ -253,7 +279,88 @@ def test_a_watch_continues_after_a_restart(client, fake):
     assert len(changes) == 3
 
 
+def test_a_stream_whose_token_has_expired_continues_with_the_current_one(client, fake):
+    tokens = iter(["old", "old", "new", "new", "removed"])
+    options = {"insecure": True, "token": lambda: next(tokens)}
+    expired = Failure(grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNKNOWN")
+    fake.script = [[WatchShareResponse(), expired], [WatchShareResponse()]]
+    request = WatchShareRequest(share_id="1")
+    assert len(client.call(fake.address, "shares", "watch_share", request, options)) == 2
+    assert [attempt.metadata["authorization"] for attempt in fake.received] == ["Bearer old", "Bearer new"]
+    fake.script = [[WatchShareResponse(), expired], [expired]]
+    error = failing(client, fake, "shares", "watch_share", request)
+    assert (error.reason_name, len(fake.received)) == ("CALLER_UNKNOWN", 4)
+
+
 def test_an_error_that_tells_the_same_short_time_is_followed_with_growing_pauses(client, fake):
     fake.script = [Failure(UNAVAILABLE, "SHUTTING_DOWN", retry=0) for _ in range(1000)]
     failing(client, fake, "leads", "create_lead", CREATE, timeout=2)
     assert 3 <= len(fake.received) <= 10
+
+
+def test_a_negative_retry_time_is_none(client, fake):
+    fake.script = [Failure(UNAVAILABLE, "SHUTTING_DOWN", retry=-5), CREATED]
+    assert create(client, fake).lead_id == "1"
+
+
+# Closing
+
+
+def closed(client, address, wait):
+    """Closes the client in a call, after `wait`. Returns the error of the call, and how long it took to end."""
+    if client.name == "sync":
+        with leadgate.Client(address, insecure=True) as open_client, ThreadPoolExecutor(1) as pool:
+            call = pool.submit(open_client.leads.create_lead, CREATE)
+            wait()
+            closed_at = time.monotonic()
+            open_client.close()
+            error = call.exception()
+            lasted = time.monotonic() - closed_at
+            with pytest.raises(leadgate.Error, match="the client is closed"):
+                open_client.leads.create_lead(CREATE)
+        return error, lasted
+
+    async def run():
+        open_client = leadgate.aio.Client(address, insecure=True)
+        call = asyncio.create_task(open_client.leads.create_lead(CREATE))
+        await asyncio.to_thread(wait)
+        closed_at = time.monotonic()
+        await open_client.close()
+        (error,) = await asyncio.gather(call, return_exceptions=True)
+        lasted = time.monotonic() - closed_at
+        with pytest.raises(leadgate.Error, match="the client is closed"):
+            await open_client.leads.create_lead(CREATE)
+        return error, lasted
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("during", ["call", "pause"])
+def test_closing_a_client_ends_its_calls(client, fake, during):
+    end = threading.Event()
+    fake.script = [Failure(UNAVAILABLE, "SHUTTING_DOWN", retry=20) if during == "pause" else lambda *_: end.wait(10)]
+
+    def wait():
+        eventually("the attempt", lambda: fake.received)
+        time.sleep(0.3)  # Until the error has arrived.
+
+    error, lasted = closed(client, fake.address, wait)
+    end.set()
+    assert isinstance(error, leadgate.Error)
+    assert (error.code(), error.details()) == (grpc.StatusCode.CANCELLED, "the client is closed")
+    assert error.request_id == fake.received[0].request.request_id
+    assert lasted < 5
+
+
+@pytest.mark.parametrize("retry", [None, 20])
+def test_a_cancelled_task_ends_its_call(fake, retry):
+    end = threading.Event()
+    fake.script = [Failure(UNAVAILABLE, "SHUTTING_DOWN", retry=retry) if retry else lambda *_: end.wait(10)]
+
+    async def run():
+        async with leadgate.aio.Client(fake.address, insecure=True) as open_client:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(open_client.leads.create_lead(CREATE), 0.5)
+
+    asyncio.run(run())
+    end.set()

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import grpc
 import pytest
@@ -43,10 +44,53 @@ def test_the_authorities_of_the_system(client, leadgate_secure_demo, monkeypatch
     demo = leadgate_secure_demo
     monkeypatch.setenv("SSL_CERT_FILE", demo.ca_file)
     assert get_quota(client, demo, token=demo.token).HasField("quota")
-    monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(leadgate.Error) as caught:
-        client.call(demo.address, "quota", "get_quota", QUOTA, options={"token": demo.token}, timeout=1)
-    assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+@pytest.mark.parametrize(("wrong", "advice"), [("ca", "`ca`"), ("name", "host of"), ("plaintext", "`insecure=True`")])
+def test_a_connection_without_valid_tls_fails_at_once(client, leadgate_secure_demo, leadgate_demo, wrong, advice):
+    options = {
+        "ca": {"ca": None},
+        "name": {"options": (("grpc.ssl_target_name_override", "other.example"),)},
+        "plaintext": {},
+    }
+    address = leadgate_demo.address if wrong == "plaintext" else leadgate_secure_demo.address
+    options = {**leadgate_secure_demo.options(), **options[wrong]}
+    started = time.monotonic()
+    with pytest.raises(leadgate.Error, match=advice) as caught:
+        client.call(address, "leads", "create_lead", CreateLeadRequest(), options=options, timeout=20)
+    assert time.monotonic() - started < 5
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.request_id
+
+
+def test_pem_is_a_path_or_the_content(leadgate_secure_demo, tmp_path):
+    demo = leadgate_secure_demo
+    with open(demo.ca_file, encoding="utf-8") as file:
+        text = file.read()
+    with leadgate.Client(demo.address, ca=text, token=demo.token) as client:
+        assert client.quota.get_quota(QUOTA).HasField("quota")
+    for wrong in (demo.ca_file.encode(), demo.key_file, b""):
+        with pytest.raises(ValueError, match="ca must be PEM with a CERTIFICATE, or the path"):
+            leadgate.Client(demo.address, ca=wrong)
+    with pytest.raises(FileNotFoundError):
+        leadgate.Client(demo.address, ca=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("address", ["", "https://leadgate.internal:443", "host/path", "user@host:1", " 127.0.0.1:1"])
+def test_a_wrong_address_is_an_error(address):
+    with pytest.raises(ValueError, match="address must be"):
+        leadgate.Client(address)
+
+
+def test_a_token_that_cannot_be_sent_is_an_error_that_does_not_show_it(client, fake):
+    for token in ("first\nsecond", "\u00e9"):
+        with pytest.raises(ValueError, match="authorization must be printable ASCII") as caught:
+            client.call(fake.address, "quota", "get_quota", QUOTA, {"insecure": True, "token": lambda: token})  # noqa: B023
+        assert token not in str(caught.value)
+    with pytest.raises(ValueError, match="x-leadgate-tenant must be printable"):
+        client.call(fake.address, "quota", "get_quota", QUOTA, tenant="\u00e9")
+    client.call(fake.address, "quota", "get_quota", QUOTA, metadata=[("X-Request-Id", "1")])
+    assert [attempt.metadata["x-request-id"] for attempt in fake.received] == ["1"]
 
 
 def test_a_token_file_that_changes(leadgate_secure_demo, tmp_path):
@@ -67,6 +111,9 @@ def test_a_token_file_that_changes(leadgate_secure_demo, tmp_path):
         # A stub has the same credentials with the metadata of the client.
         assert client.quota.stub.GetQuota(QUOTA, metadata=client.metadata()).HasField("quota")
     with pytest.raises(FileNotFoundError):
+        leadgate.Client(demo.address, ca=demo.ca_file, token_file=file)
+    file.write_text("\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="token_file is empty"):
         leadgate.Client(demo.address, ca=demo.ca_file, token_file=file)
 
 

@@ -184,7 +184,7 @@ def idle(started, ping):
 
 
 def test_an_idle_connection_stays_open(started):
-    ping = dict(Settings("", insecure=True).channel_options())["grpc.keepalive_time_ms"] * COMPRESSED
+    ping = dict(Settings("127.0.0.1:1", insecure=True).channel_options())["grpc.keepalive_time_ms"] * COMPRESSED
     gateway, client = idle(started, ping)
     with client:
         client.leads.describe_lead_fields(DescribeLeadFieldsRequest())

@@ -103,6 +103,13 @@ def test_an_error_of_the_rows_reaches_the_caller(client, fake):
         import_rows(client, fake, rows())
 
 
+def test_an_import_whose_stream_ends_early_continues(client, fake):
+    fake.script = [lambda requests, _: [done(next(requests))], lambda requests, _: map(done, requests)]
+    results = import_rows(client, fake, rows_of("early", 5))
+    assert sorted(result.request.sequence for result in results) == list(range(5))
+    assert len(fake.received) == 2
+
+
 def test_an_import_that_makes_no_progress_ends_at_its_deadline(client, fake):
     fake.script = [LOST] * 100
     started = time.monotonic()
@@ -113,10 +120,19 @@ def test_an_import_that_makes_no_progress_ends_at_its_deadline(client, fake):
 
 
 def test_an_error_that_is_not_for_retry_ends_an_import(client, fake):
-    fake.script = [Failure(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")] * 50
+    def respond(requests, _):
+        yield done(next(requests))
+        next(requests)
+        yield Failure(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")
+
+    fake.script = [respond, *[Failure(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")] * 50]
     with pytest.raises(leadgate.Error) as caught:
         import_rows(client, fake, rows_of("denied", 3), timeout=20)
     assert caught.value.reason == leadgate.ErrorReason.CALLER_NOT_ALLOWED
+    # The caller can continue with the rows without a result.
+    unfinished = caught.value.unfinished_rows
+    assert {row.sequence for row in unfinished} in ({1}, {1, 2})
+    assert all(row.upsert.request_id for row in unfinished)
     # grpc.aio may hide the status of a stream if a write fails, and then the client tries again.
     assert len(fake.received) == 1 or client.name == "aio"
 
@@ -281,10 +297,11 @@ def test_an_interrupted_export_continues_with_the_last_resume_token(client, fake
     def part(number):
         return ExportLeadsResponse(leads=[Lead(lead_id=str(number))], resume_token=f"after {number}")
 
-    fake.script = [[part(1), part(2), LOST], [LOST], [part(3)]]
+    no_token = ExportLeadsResponse(leads=[Lead(lead_id="2")])
+    fake.script = [[part(1), ExportLeadsResponse(resume_token="after 2"), no_token, LOST], [LOST], [part(3)]]
     request = ExportLeadsRequest()
     parts = client.call(fake.address, "leads", "export_leads", request)
-    assert [part.leads[0].lead_id for part in parts] == ["1", "2", "3"]
+    assert [lead.lead_id for part in parts for lead in part.leads] == ["1", "2", "3"]
     assert [attempt.request.resume_token for attempt in fake.received] == ["", "after 2", "after 2"]
     assert request.resume_token == ""
 

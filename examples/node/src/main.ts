@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createClient, LeadgateError, ShareState, WaitFor } from "leadgate";
 import { createOrFind, importContacts, searchAll, share } from "./leads.js";
@@ -23,7 +22,7 @@ const { LEADGATE_TOKEN: token } = process.env;
 const client = createClient({
   address,
   insecure: values.insecure,
-  ...(values.ca && { ca: readFileSync(values.ca) }),
+  ...(values.ca && { ca: values.ca }),
   ...(values["token-file"] ? { tokenFile: values["token-file"] } : token && { token }),
   ...(values.tenant && { tenant: values.tenant }),
 });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -11,6 +12,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from leadgate._core import IMPORT, MAX_ROWS, Call, ImportResult, Rows, Settings
+from leadgate._errors import Error
 from leadgate.v1.lead_pb2 import ImportLeadsRequest, ImportLeadsResponse
 
 if TYPE_CHECKING:
@@ -43,9 +45,17 @@ class Service:
         while True:
             try:
                 return await rpc(call.request, **call.attempt())
-            except grpc.RpcError as error:
-                pause = call.pause(error)
-            await asyncio.sleep(pause)
+            except (Exception, asyncio.CancelledError) as failure:
+                await self._pause(call, failure)
+
+    async def _pause(self, call: Call[Any], failure: BaseException) -> None:
+        """Waits until the next attempt, or raises the error."""
+        # grpc also raises CancelledError if the channel is closed. Python 3.10 does not know if the task is cancelled.
+        if isinstance(failure, asyncio.CancelledError) and getattr(asyncio.current_task(), "cancelling", int)():
+            raise failure
+        pause = call.pause(failure)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._settings.closed.wait(), pause)
 
     def _stream(
         self, rpc: grpc.aio.UnaryStreamMultiCallable[Req, Resp], request: Req, work: Work, options: CallOptions
@@ -54,18 +64,19 @@ class Service:
 
         async def responses() -> AsyncGenerator[Resp, None]:
             while True:
-                stream = rpc(call.request, **call.attempt())
+                stream = None
                 try:
+                    stream = rpc(call.request, **call.attempt())
                     async for response in stream:
                         call.received(response)
                         yield response
-                except grpc.RpcError as error:
-                    pause = call.pause(error)
+                except (Exception, asyncio.CancelledError) as failure:
+                    await self._pause(call, failure)
                 else:
                     return
                 finally:
-                    stream.cancel()
-                await asyncio.sleep(pause)
+                    if stream is not None:
+                        stream.cancel()
 
         return responses()
 
@@ -77,42 +88,41 @@ class Service:
     ) -> AsyncGenerator[ImportResult, None]:
         call = Call(self._settings, ImportLeadsRequest(), IMPORT, options)
         source = _Source(rows)
+        call.rows = source.rows
 
         async def results() -> AsyncGenerator[ImportResult, None]:
             try:
                 while True:
-                    stream = rpc(source.send(), **call.attempt())
+                    stream = None
                     try:
+                        stream = rpc(source.send(), **call.attempt())
                         async for response in stream:
                             call.received(response)
                             for result in source.finish(response):
                                 yield result
-                    except grpc.RpcError as error:
+                        source.check_results()
+                    except (Exception, asyncio.CancelledError) as failure:
                         if source.failure is not None:
                             raise source.failure from None
-                        pause = call.pause(_shown(error))
+                        await self._pause(call, _shown(failure))
                     else:
-                        if source.failure is not None:
-                            raise source.failure
                         return
                     finally:
-                        stream.cancel()
-                    await asyncio.sleep(pause)
+                        if stream is not None:
+                            stream.cancel()
             finally:
                 source.close()
 
         return results()
 
 
-def _shown(error: grpc.RpcError) -> grpc.RpcError:
+def _shown(error: BaseException) -> BaseException:
     """Returns an error that says that the stream was lost, if grpc.aio hides the status of the stream.
 
     If a write fails because the stream has ended, grpc.aio may report the failed write instead of the status.
     """
     if isinstance(error, grpc.aio.AioRpcError) and error.details() == "Internal error from Core":
-        none = grpc.aio.Metadata()
-        text = error.debug_error_string()
-        return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none, "the stream was lost", text)
+        return Error(grpc.StatusCode.UNAVAILABLE, details="the stream was lost")
     return error
 
 
@@ -125,8 +135,13 @@ class _Source:
         )
         self._reading: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(MAX_ROWS)
-        self._rows = Rows()
+        self.rows = Rows()
         self.failure: Exception | None = None
+
+    def check_results(self) -> None:
+        """Raises an error if the stream has ended before all rows had a result."""
+        if self._source is not None or self.failure is not None or self.rows.unfinished():
+            raise Error(grpc.StatusCode.UNAVAILABLE, details="the stream ended before all rows had a result")
 
     def close(self) -> None:
         """Ends the task that reads a row."""
@@ -137,7 +152,7 @@ class _Source:
         """Returns the rows without a result, and then more rows."""
         sent = -1
         while True:
-            row = self._rows.after(sent)
+            row = self.rows.after(sent)
             if row is not None:
                 sent = row.sequence
                 yield row
@@ -150,7 +165,7 @@ class _Source:
 
     def finish(self, response: ImportLeadsResponse) -> Iterator[ImportResult]:
         """Returns the result of a row, if it is the first one."""
-        result = self._rows.finish(response)
+        result = self.rows.finish(response)
         if result is not None:
             self._slots.release()
             yield result
@@ -158,10 +173,10 @@ class _Source:
     async def _read(self, source: AsyncIterator[ImportLeadsRequest]) -> None:
         try:
             await self._slots.acquire()
-            self._rows.add(await anext(source))
+            self.rows.add(await anext(source))
         except StopAsyncIteration:
             self._source = None
-        except Exception as failure:  # noqa: BLE001
+        except Exception as failure:
             # It belongs to the caller of the import, not to grpc's task.
             self._source, self.failure = None, failure
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import time
 import uuid
@@ -90,6 +91,18 @@ _MAX_DEADLINE = 60.0
 _MIN_RUN = 0.05
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+# A longer time in seconds counts as none: grpc and Python cannot represent all of them.
+_FOREVER = 1e9
+# "host:port", or one of the other forms that grpc knows.
+_ADDRESS = r"(dns|unix|unix-abstract|ipv4|ipv6):\S+|(\[[0-9a-fA-F:.]+\]|[^\s:/@?#\[\]]+)(:\d+)?"
+# Errors of TLS that a retry cannot resolve: a part of grpc's text, and what to do.
+_TLS_ERRORS = {
+    "CERTIFICATE_VERIFY_FAILED": "the gateway's certificate is expired, or its authority is not in `ca` or the system",
+    "Hostname Verification": "the gateway's certificate is not valid for the host of `address`",
+    "not in peer certificate": "the gateway's certificate is not valid for the host of `address`",
+    "WRONG_VERSION_NUMBER": "the port does not use TLS: set `insecure=True` or use another port",
+    "security handshaker": "`ca`, `cert` or `key` is invalid, or `key` is not the key of `cert`",
+}
 
 
 @dataclass
@@ -108,8 +121,12 @@ class Settings:
     criticality: Criticality | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     options: Sequence[tuple[str, Any]] = ()
+    closed: Any = None
+    """An Event of threading or of asyncio: the client is closed."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(_ADDRESS, self.address):
+            raise ValueError(f'address must be "host:port", but is {self.address!r}')
         if self.insecure and (self.ca or self.cert or self.key):
             raise ValueError("ca, cert and key need TLS, and insecure is set")
         if self.token is not None and self.token_file is not None:
@@ -117,14 +134,15 @@ class Settings:
         if (self.cert is None) != (self.key is None):
             raise ValueError("cert and key need each other")
         self._last_token = ""
-        self._token()
+        self.metadata({})
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Returns the TLS credentials, or None for plaintext."""
         if self.insecure:
             return None
-        ca = _system_roots() if self.ca is None else _pem(self.ca)
-        return grpc.ssl_channel_credentials(ca, _pem(self.key), _pem(self.cert))
+        ca = _pem("ca", self.ca, "CERTIFICATE") or _system_roots()
+        key, cert = _pem("key", self.key, "PRIVATE KEY"), _pem("cert", self.cert, "CERTIFICATE")
+        return grpc.ssl_channel_credentials(ca, key, cert)
 
     def channel_options(self) -> list[tuple[str, Any]]:
         """Returns the options of the channel. Those of the caller replace the others."""
@@ -152,7 +170,12 @@ class Settings:
             ("x-leadgate-caller", call.get("caller", self.caller)),
             ("x-leadgate-criticality", call.get("criticality", self.criticality)),
         )
-        return (*((name, value) for name, value in pairs if value), *call.get("metadata", ()))
+        metadata = (*((name, value) for name, value in pairs if value), *call.get("metadata", ()))
+        for name, value in metadata:
+            if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+                # The value is not shown: it may be a secret.
+                raise ValueError(f"the value of {name} must be printable ASCII text in one line")
+        return tuple((name.lower(), value) for name, value in metadata)
 
     def _token(self) -> str | None:
         if callable(self.token):
@@ -166,14 +189,23 @@ class Settings:
         except OSError:
             if not self._last_token:
                 raise
+        if not self._last_token:
+            raise ValueError(f"token_file is empty: {self.token_file}")
         return self._last_token
 
 
-def _pem(source: Pem | None) -> bytes | None:
-    if source is None or isinstance(source, bytes):
-        return source
-    with open(source, "rb") as file:  # noqa: PTH123
-        return file.read()
+def _pem(name: str, source: Pem | None, label: str) -> bytes | None:
+    """Returns PEM: the source itself, or the file that it names."""
+    if source is None:
+        return None
+    if isinstance(source, str) and "-----BEGIN " in source:
+        source = source.encode()
+    if not isinstance(source, bytes):
+        with open(source, "rb") as file:  # noqa: PTH123
+            source = file.read()
+    if not re.search(rf"-----BEGIN [A-Z0-9 ]*{label}-----".encode(), source):
+        raise ValueError(f"{name} must be PEM with a {label}, or the path of such a file")
+    return source
 
 
 def _system_roots() -> bytes | None:
@@ -202,11 +234,13 @@ class Call(Generic[Req]):
         timeout = options.get("timeout")
         if timeout is None and work.timeout is not None:
             timeout = float(getattr(settings.timeouts, work.timeout))
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if timeout is None or timeout >= _FOREVER else time.monotonic() + timeout
         self._timeout: float | None = None
         self._retries = 0
         self._streamed = False
         self._copied = False
+        self.rows: Rows | None = None
+        """The rows of an import."""
         self.request = request
         self.request_id = ""
         # An import has ids in its rows.
@@ -215,6 +249,11 @@ class Call(Generic[Req]):
             self._has_id = True
             self.request_id = getattr(request, "request_id") or uuid7()  # noqa: B009
             self._set("request_id", self.request_id)
+        if timeout is not None and not timeout > 0:
+            self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, f"nothing was sent: the timeout is {timeout}")
+
+    def _fail(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        _raise(Error(code, details=details, request_id=self.request_id))
 
     def _set(self, name: str, value: str) -> None:
         """Sets a field in a copy: the message of the caller is not changed."""
@@ -235,10 +274,21 @@ class Call(Generic[Req]):
         self._retries = 0
         self._streamed = True
         if "resume_token" in self.request.DESCRIPTOR.fields_by_name:
-            self._set("resume_token", getattr(response, "resume_token"))  # noqa: B009
+            self._set("resume_token", getattr(response, "resume_token") or getattr(self.request, "resume_token"))  # noqa: B009
 
-    def pause(self, failure: grpc.RpcError) -> float:
+    def pause(self, failure: BaseException) -> float:
         """Returns the seconds until the next attempt, or raises the error."""
+        try:
+            return self._pause(failure)
+        except Error as error:
+            error.unfinished_rows = self.rows.unfinished() if self.rows else ()
+            raise
+
+    def _pause(self, failure: BaseException) -> float:
+        if self._settings.closed.is_set():
+            self._fail(grpc.StatusCode.CANCELLED, "the client is closed")
+        if not isinstance(failure, grpc.RpcError):
+            raise failure
         error = Error.from_rpc(failure, self.request_id)
         after = self._retry_after(error)
         backoff = min(_FIRST_PAUSE * 2**self._retries, _LONGEST_PAUSE)
@@ -254,15 +304,26 @@ class Call(Generic[Req]):
         self._retries += 1
         return pause
 
+    def _repeatable(self) -> bool:
+        return self._work.read or self._work is IMPORT
+
     def _retry_after(self, error: Error) -> float | None:
         """Returns the retry time of the error, or None for a growing pause. Raises the error if it is not retried."""
-        if error.code() not in _RETRIED:
-            _raise(error)
         if error.domain != DOMAIN:
-            # Not an error of leadgate: the connection was lost, or a proxy has no connection.
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or not (self._work.read or self._has_id):
+            # Not an error of leadgate: the connection or the stream was lost, or a proxy has no connection.
+            text = error.details() or ""
+            for part, advice in _TLS_ERRORS.items():
+                if part in text:
+                    self._fail(grpc.StatusCode.UNAVAILABLE, f"{advice} ({text})")
+            lost = error.code() is grpc.StatusCode.UNAVAILABLE or "RST_STREAM" in text
+            if not lost or not (self._work.read or self._has_id):
                 _raise(error)
-        elif self._work.read or self._work is IMPORT:
+        elif error.reason == ErrorReason.CALLER_UNKNOWN and self._streamed and not self._retries and self._repeatable():
+            # The token of the stream has expired. The next attempt sends the current one.
+            return None
+        elif error.code() not in _RETRIED:
+            _raise(error)
+        elif self._repeatable():
             if error.retry_after is None:
                 _raise(error)
         else:
@@ -271,7 +332,7 @@ class Call(Generic[Req]):
             executed = self._streamed or error.reason not in _NOT_EXECUTED
             if same_id != "true" and (same_id is not None or executed):
                 _raise(error)
-        return error.retry_after
+        return None if error.retry_after is None else min(max(error.retry_after, 0.0), _FOREVER)
 
 
 def _raise(error: Error) -> NoReturn:
@@ -330,6 +391,10 @@ class Rows:
             if row is not None:
                 return _numbered(row, later)
         return None
+
+    def unfinished(self) -> tuple[ImportLeadsRequest, ...]:
+        """Returns the rows without a result."""
+        return tuple(self._rows.copy().values())
 
     def finish(self, response: ImportLeadsResponse) -> ImportResult | None:
         """Returns the result of a row, once."""

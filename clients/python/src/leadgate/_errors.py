@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -10,6 +10,9 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from leadgate.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:
+    from leadgate.v1.lead_pb2 import ImportLeadsRequest
 
 DOMAIN = "leadgate"
 _STATUS = "grpc-status-details-bin"
@@ -61,6 +64,8 @@ class Error(grpc.aio.AioRpcError):
     """The request_id that was sent. To repeat a mutation later, send the same message with this id."""
     rpc_id: str
     """The x-request-id of the RPC, for the log of the gateway."""
+    unfinished_rows: tuple[ImportLeadsRequest, ...] = ()
+    """With import_leads, the rows without a result, with their request_id. Import them again to continue."""
     status: status_pb2.Status | None
     """All details as they were received."""
 

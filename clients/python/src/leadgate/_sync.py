@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from leadgate._core import IMPORT, MAX_ROWS, Call, ImportResult, Rows, Settings
+from leadgate._errors import Error
 from leadgate.v1.lead_pb2 import ImportLeadsRequest, ImportLeadsResponse
 
 if TYPE_CHECKING:
@@ -44,9 +44,12 @@ class Service:
         while True:
             try:
                 return rpc(call.request, **call.attempt())
-            except grpc.RpcError as error:
-                pause = call.pause(error)
-            time.sleep(pause)
+            except Exception as failure:
+                self._pause(call, failure)
+
+    def _pause(self, call: Call[Any], failure: Exception) -> None:
+        """Waits until the next attempt, or raises the error."""
+        self._settings.closed.wait(call.pause(failure))
 
     def _stream(
         self, rpc: grpc.UnaryStreamMultiCallable[Req, Resp], request: Req, work: Work, options: CallOptions
@@ -55,18 +58,19 @@ class Service:
 
         def responses() -> Generator[Resp, None, None]:
             while True:
-                stream = rpc(call.request, **call.attempt())
+                stream = None
                 try:
+                    stream = rpc(call.request, **call.attempt())
                     for response in stream:
                         call.received(response)
                         yield response
-                except grpc.RpcError as error:
-                    pause = call.pause(error)
+                except Exception as failure:
+                    self._pause(call, failure)
                 else:
                     return
                 finally:
-                    stream.cancel()
-                time.sleep(pause)
+                    if stream is not None:
+                        stream.cancel()
 
         return responses()
 
@@ -78,26 +82,27 @@ class Service:
     ) -> Generator[ImportResult, None, None]:
         call = Call(self._settings, ImportLeadsRequest(), IMPORT, options)
         source = _Source(rows)
+        call.rows = source.rows
 
         def results() -> Generator[ImportResult, None, None]:
             try:
                 while True:
-                    stream = rpc(source.send(), **call.attempt())
+                    stream = None
                     try:
+                        stream = rpc(source.send(), **call.attempt())
                         for response in stream:
                             call.received(response)
                             yield from source.finish(response)
-                    except grpc.RpcError as error:
+                        source.check_results()
+                    except Exception as failure:
                         if source.failure is not None:
                             raise source.failure from None
-                        pause = call.pause(error)
+                        self._pause(call, failure)
                     else:
-                        if source.failure is not None:
-                            raise source.failure
                         return
                     finally:
-                        stream.cancel()
-                    time.sleep(pause)
+                        if stream is not None:
+                            stream.cancel()
             finally:
                 source.close()
 
@@ -111,26 +116,31 @@ class _Source:
         self._source: Iterator[ImportLeadsRequest] | None = iter(rows)
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MAX_ROWS)
-        self._rows = Rows()
+        self.rows = Rows()
         self.failure: Exception | None = None
 
     def send(self) -> Iterator[ImportLeadsRequest]:
         """Returns the rows without a result, and then more rows."""
         sent = -1
         while True:
-            row = self._rows.after(sent)
+            row = self.rows.after(sent)
             if row is None:
                 with self._lock:
                     # Another thread may have read a row while this one was waiting for the lock.
-                    row = self._rows.after(sent) or self._read()
+                    row = self.rows.after(sent) or self._read()
             if row is None:
                 return
             sent = row.sequence
             yield row
 
+    def check_results(self) -> None:
+        """Raises an error if the stream has ended before all rows had a result."""
+        if self._source is not None or self.failure is not None or self.rows.unfinished():
+            raise Error(grpc.StatusCode.UNAVAILABLE, details="the stream ended before all rows had a result")
+
     def finish(self, response: ImportLeadsResponse) -> Iterator[ImportResult]:
         """Returns the result of a row, if it is the first one."""
-        result = self._rows.finish(response)
+        result = self.rows.finish(response)
         if result is not None:
             self._slots.release()
             yield result
@@ -147,10 +157,10 @@ class _Source:
             self._slots.release()
             return None
         try:
-            return self._rows.add(next(self._source))
+            return self.rows.add(next(self._source))
         except StopIteration:
             self._source = None
-        except Exception as failure:  # noqa: BLE001
+        except Exception as failure:
             # It belongs to the caller of the import, not to grpc's thread.
             self._source, self.failure = None, failure
         return None

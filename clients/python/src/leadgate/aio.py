@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from leadgate._aio import open_channel
@@ -19,8 +20,8 @@ class Client:
     """A connection to leadgate, for one event loop, with a service as each attribute.
 
     The address is "host:port". The connection uses TLS with the certificate authorities of the system, or with `ca`.
-    `cert` and `key` are the certificate of the client. `ca`, `cert` and `key` are paths of PEM files, or bytes. The
-    files are read once. `insecure=True` uses plaintext; without it, no token is sent over plaintext.
+    `cert` and `key` are the certificate of the client. `ca`, `cert` and `key` are paths of PEM files, or their
+    content. The files are read once. `insecure=True` uses plaintext; without it, no token is sent over plaintext.
 
     `token` is an API key or a token, or a function that returns one for each attempt. `token_file` is read for each
     attempt. `tenant`, `caller` (only with the setting auth.mode = "none"), `criticality` and `timeouts` are defaults of
@@ -44,9 +45,8 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
         interceptors: Sequence[Any] = (),
     ) -> None:
-        self._settings = Settings(
-            address, token, token_file, ca, cert, key, insecure, tenant, caller, criticality, timeouts, options
-        )
+        settings = address, token, token_file, ca, cert, key, insecure, tenant, caller, criticality, timeouts, options
+        self._settings = Settings(*settings, closed=asyncio.Event())
         self.channel = open_channel(self._settings, interceptors)
         """The channel, for other stubs such as that of the health service."""
         self.leads = LeadService(self.channel, self._settings)
@@ -61,7 +61,8 @@ class Client:
         return self._settings.metadata(options)
 
     async def close(self) -> None:
-        """Closes the connection. Calls in progress are cancelled."""
+        """Closes the connection. Calls in progress fail with CANCELLED."""
+        self._settings.closed.set()
         await self.channel.close()
 
     async def __aenter__(self) -> Self:
