@@ -116,7 +116,7 @@ async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_and_its_response_keep_their_bytes() {
-    let refusal = r#"{"Status":"Error","ExceptionType":"MXThrottleException","ExceptionMessage":"x"}"#;
+    let refusal = r#"{"Status":"Error","ExceptionType":"MXThrottleException","ExceptionMessage":"API calls exceeded the limit of 100 in 1 second(s)"}"#;
     let script = Script::start(move |request| {
         let path = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         let is = |name: &str| path.windows(name.len()).any(|part| part == name.as_bytes());
@@ -429,10 +429,7 @@ async fn a_client_that_leaves_while_it_waits_costs_nothing_at_the_owner() {
     while owner.gateway.quota().calls.free_in == Some(Duration::ZERO) {
         get(first, "id=x").await;
     }
-    let before = cluster.calls("Leads.GetById");
-    let mut gone = TcpStream::connect(first.rest.unwrap()).await.unwrap();
-    let request = format!("GET {GET}?{} HTTP/1.1\r\nHost: a\r\n\r\n", keyed("id=x"));
-    gone.write_all(request.as_bytes()).await.unwrap();
+    let before = cluster.simulator.calls().len();
     let waiting = |count: u32| format!("leadgate_quota_waiting{{tenant=\"acme\",class=\"sheddable-plus\"}} {count}");
     let until = async |line: String| {
         let waits = async {
@@ -444,11 +441,19 @@ async fn a_client_that_leaves_while_it_waits_costs_nothing_at_the_owner() {
             .await
             .unwrap_or_else(|_| panic!("{line}"));
     };
-    until(waiting(1)).await;
-    drop(gone);
-    until(waiting(0)).await;
+    for (target, length) in [
+        (format!("GET {GET}"), ""),
+        (format!("POST {UPDATE}"), "Content-Length: 0\r\n"),
+    ] {
+        let mut gone = TcpStream::connect(first.rest.unwrap()).await.unwrap();
+        let request = format!("{target}?{} HTTP/1.1\r\nHost: a\r\n{length}\r\n", keyed("leadId=x"));
+        gone.write_all(request.as_bytes()).await.unwrap();
+        until(waiting(1)).await;
+        drop(gone);
+        until(waiting(0)).await;
+    }
     get(first, "id=x").await;
-    assert_eq!(cluster.calls("Leads.GetById"), before + 1);
+    assert_eq!(cluster.simulator.calls().len(), before + 1);
     cluster.stop().await;
 }
 
