@@ -40,26 +40,26 @@ BROWSER_READY := tests/browser/node_modules/ready
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
 JSONSCHEMA := $(BIN)/check-jsonschema
-SCRIPTS := .ci/run $(wildcard tools/*.sh clients/*/*.sh tests/*/*.sh) $(addprefix deploy/debian/,postinst prerm postrm)
+SCRIPTS := .ci/run $(wildcard tools/*.sh clients/*/*.sh tests/*/*.sh tests/rest/clients/*.sh) $(addprefix deploy/debian/,postinst prerm postrm)
 
 .PHONY: help
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test transcoder-test tools-test tutorials-test incidents browser-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test transcoder-test rest-test tools-test tutorials-test incidents browser-test ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, tutorials-test, incidents and browser-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test, transcoder-test, rest-test, tools-test, tutorials-test, incidents and browser-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY), kustomize $(KUSTOMIZE), grpcurl, ghz and grpc-health-probe into .tools, if they are missing, packages of npm into tests/browser, and PostgreSQL,"
-	@echo "PgBouncer, Prometheus and Chromium with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary, client-test, transcoder-test, tools-test, tutorials-test, incidents and browser-test. The first run takes more than half an hour on two cores."
+	@echo "and cargo-deny $(CARGO_DENY), kustomize $(KUSTOMIZE), grpcurl, ghz and grpc-health-probe into .tools, if they are missing, packages of npm into tests/browser and tests/rest/clients,"
+	@echo "and PostgreSQL, PgBouncer, Prometheus, Chromium, curl, PHP, Ruby and Mono with apt-get."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test, transcoder-test, rest-test, tools-test, tutorials-test, incidents and browser-test. The first run takes more than half an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(GRPC_TOOLS_READY) $(BROWSER_READY) postgres promtool chromium ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool and Chromium
+tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) $(GRPC_TOOLS_READY) $(BROWSER_READY) postgres promtool chromium rest-clients ## Installs the linters, the packages of the client and browser tests, PostgreSQL, promtool, Chromium, and clients of HTTP
 
 .PHONY: postgres
 postgres:
@@ -72,6 +72,10 @@ promtool:
 .PHONY: chromium
 chromium:
 	@tools/install-chromium.sh
+
+.PHONY: rest-clients
+rest-clients:
+	@tools/install-rest-clients.sh
 
 $(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
 	@echo "== tools: Python packages"
@@ -241,6 +245,11 @@ transcoder-test: $(PYTHON_READY) test-binary ## Tests the HTTP bindings of the c
 	@echo "== transcoder-test: the HTTP bindings of the contract"
 	BUF="$(abspath $(BIN)/buf)" LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" tests/transcoder/test.sh
 
+.PHONY: rest-test
+rest-test: $(PYTHON_READY) rest-clients test-binary ## Tests the REST listener with the HTTP clients of other languages, and with raw sockets (LEADGATE_BIN names another binary)
+	@echo "== rest-test: real clients of the REST API"
+	PYTHON="$(abspath $(BIN)/python)" LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" tests/rest/test.sh
+
 .PHONY: bench-calling
 bench-calling: $(PYTHON_READY) test-binary ## Measures deadlines and retries of a caller, and writes docs/benchmarks/calling.md
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python benches/calling/calling.py --write docs/benchmarks
@@ -273,8 +282,8 @@ ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 endif
 
 .PHONY: browser-test
-browser-test: chromium $(PYTHON_READY) $(BROWSER_READY) test-binary ## Tests the status page, and pages that call RPCs, in headless Chromium (LEADGATE_BIN names another binary)
-	@echo "== browser-test: the status page and gRPC-Web in a browser"
+browser-test: chromium $(PYTHON_READY) $(BROWSER_READY) test-binary ## Tests the status page, and pages that call RPCs and the REST listener, in headless Chromium (LEADGATE_BIN names another binary)
+	@echo "== browser-test: the status page, gRPC-Web and CORS in a browser"
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" npm --prefix tests/browser test
 
 .PHONY: screenshots
@@ -310,4 +319,4 @@ first-run: ## Measures the build time of the first cargo run --release
 .PHONY: clean
 clean: ## Removes all build results and installed tools
 	cargo clean
-	rm -rf .venv .tools dist tests/browser/node_modules tests/transcoder/gen
+	rm -rf .venv .tools dist tests/browser/node_modules tests/rest/clients/node_modules tests/transcoder/gen

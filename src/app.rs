@@ -155,10 +155,13 @@ impl App {
         let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
         store.set_metrics(metrics.clone());
-        let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
+        let tls = config
+            .tls
+            .clone()
+            .map(|settings| Tls::load("server", settings, metrics.clone()));
         let tls = tls.transpose()?.map(Arc::new);
         let rest_tls = config.rest_tls.clone().filter(|_| config.rest.listen.is_some());
-        let rest_tls = rest_tls.map(|settings| Tls::load(settings, metrics.clone()));
+        let rest_tls = rest_tls.map(|settings| Tls::load("rest", settings, metrics.clone()));
         let rest_tls = rest_tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
@@ -455,7 +458,7 @@ impl App {
             tasks: tasks.clone(),
             cluster,
             rest: Arc::new(peer_calls),
-            tracing,
+            tracing: tracing.clone(),
         };
         let server = grpc::Server::new(parts, draining.clone()).await;
         let rest_parts = RestParts {
@@ -468,6 +471,7 @@ impl App {
             limits,
             forwarding: server.rest_forwarding(),
             upstream_timeout: accounts.upstream_timeout(),
+            tracing,
         };
         let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
         server.serve(listener, not_serving).await;

@@ -524,6 +524,14 @@ impl Reader {
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let mut rest = self.take_table(&[], &mut all, "rest");
         let rest_tls = rest.remove("tls").map(|tls| self.tls(&["rest", "tls"], tls));
+        if let Some(Some(TlsSettings {
+            client_ca_file: Some(_),
+            ..
+        })) = &rest_tls
+        {
+            let text = "must not be set: the REST listener does not ask for client certificates";
+            self.error(&["rest", "tls", "client_ca_file"], text);
+        }
         let has_rest_tls = has_tls || rest_tls.is_some();
         let rest = self.checked(&["rest"], rest, |rest: &RestSettings| rest.validate(has_rest_tls));
         let admin_token = self.admin_token(&mut all);
@@ -585,13 +593,12 @@ impl Reader {
             listen: address.listen,
             server: server?,
             rest_tls: match rest_tls {
-                None => tls.clone().flatten(),
+                None => tls.clone().flatten().map(|tls| TlsSettings {
+                    client_ca_file: None,
+                    ..tls
+                }),
                 Some(tls) => Some(tls?),
-            }
-            .map(|tls| TlsSettings {
-                client_ca_file: None,
-                ..tls
-            }),
+            },
             tls: match tls {
                 None => None,
                 Some(tls) => Some(tls?),

@@ -35,6 +35,8 @@ pub struct TlsSettings {
 
 /// The configuration of TLS connections. Open connections keep the configuration with which they began.
 pub struct Tls {
+    /// The table of the settings: `server` or `rest`.
+    table: &'static str,
     settings: TlsSettings,
     /// The contents of the files from before they were read first.
     read_contents: Contents,
@@ -87,10 +89,12 @@ impl TlsSettings {
 
 impl Tls {
     /// Reads the files. Fails with a text that names the file.
-    pub fn load(settings: TlsSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
+    /// `table`: the table of the settings, `server` or `rest`.
+    pub fn load(table: &'static str, settings: TlsSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
         let read_contents = files::contents(settings.files());
         let contents = read(&settings).map_err(|error| error.message)?;
         let tls = Self {
+            table,
             settings,
             read_contents,
             contents: ArcSwap::from_pointee(contents),
@@ -144,7 +148,7 @@ impl Tls {
         let contents = self.contents.load();
         let misuses = contents.misuses.iter();
         misuses
-            .map(|(setting, text)| format!("server.tls.{setting}: {text}"))
+            .map(|(setting, text)| format!("{}.tls.{setting}: {text}", self.table))
             .collect()
     }
 
@@ -162,7 +166,8 @@ impl Tls {
             .filter_map(|(expiry, file, setting)| {
                 let text = expiry_warning(expiry, now)?;
                 Some(format!(
-                    "server.tls.{setting} ({}): a certificate {text}",
+                    "{}.tls.{setting} ({}): a certificate {text}",
+                    self.table,
                     file.display()
                 ))
             })
@@ -171,7 +176,7 @@ impl Tls {
 
     fn set_metrics(&self) {
         let contents = self.contents.load();
-        self.metrics.certificate_expiry("server", contents.server_expiry);
+        self.metrics.certificate_expiry(self.table, contents.server_expiry);
         if let Some(expiry) = contents.client_ca_expiry {
             self.metrics.certificate_expiry("client_ca", expiry);
         }

@@ -1,5 +1,5 @@
 //! The wall clock of the simulator: the only one, which everything with a date asks. It follows tokio's time, which tests
-//! can pause, and it can be advanced.
+//! can pause, and it can be advanced and stopped.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ pub(crate) struct Clock {
     wall: Timestamp,
     start: Instant,
     offset: Duration,
+    is_stopped: bool,
 }
 
 impl Clock {
@@ -27,12 +28,17 @@ impl Clock {
             wall: Timestamp::now(),
             start: Instant::now(),
             offset: Duration::ZERO,
+            is_stopped: false,
         }
     }
 
     /// Returns the current wall time.
     pub(crate) fn now(&self) -> Timestamp {
-        let passed = SignedDuration::try_from(self.start.elapsed() + self.offset).unwrap_or_default();
+        let running = match self.is_stopped {
+            true => Duration::ZERO,
+            false => self.start.elapsed(),
+        };
+        let passed = SignedDuration::try_from(running + self.offset).unwrap_or_default();
         self.wall.checked_add(passed).unwrap_or(self.wall)
     }
 
@@ -43,6 +49,11 @@ impl Clock {
         let days = MAX_OFFSET.as_secs() / 86_400;
         self.offset = offset.ok_or_else(|| format!("the clock can be advanced by at most {days} days in total"))?;
         Ok(())
+    }
+
+    /// Stops the clock at a time. From then on, only [`Self::advance`] changes it.
+    pub(crate) fn stop_at(&mut self, time: Timestamp) {
+        (self.wall, self.offset, self.is_stopped) = (time, Duration::ZERO, true);
     }
 
     /// Returns the time by which the clock was advanced.
@@ -96,6 +107,18 @@ mod tests {
 
         assert!(clock.advance(MAX_OFFSET).is_err() && clock.advance(Duration::MAX).is_err());
         assert_eq!(clock.offset(), day * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_clock_changes_only_when_it_is_advanced() {
+        let mut clock = Clock::start();
+        let time: Timestamp = "2026-01-31T09:30:00Z".parse().unwrap();
+        clock.advance(Duration::from_secs(60)).unwrap();
+        clock.stop_at(time);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!((clock.now(), clock.offset()), (time, Duration::ZERO));
+        clock.advance(Duration::from_secs(90)).unwrap();
+        assert_eq!(clock.now().to_string(), "2026-01-31T09:31:30Z");
     }
 
     #[test]

@@ -44,7 +44,7 @@
 //!
 //! # For tests
 //!
-//! An account can start with leads, its clock can be advanced, and its calls can be recorded and replayed.
+//! An account can start with leads, its clock can be advanced or stopped, and its calls can be recorded and replayed.
 //!
 //! The control path `/_simulator/` changes options, adds faults, and returns the recorded calls and the stored data.
 

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -116,11 +117,23 @@ impl State {
 
     /// Advances the clock.
     pub(crate) fn advance_clock(&mut self, by: Duration) -> Result<(), String> {
+        self.change_clock(|clock| clock.advance(by))
+    }
+
+    /// Stops the clock at a time.
+    pub(crate) fn stop_clock(&mut self, time: Timestamp) -> Result<(), String> {
+        self.change_clock(|clock| {
+            clock.stop_at(time);
+            Ok(())
+        })
+    }
+
+    fn change_clock(&mut self, change: impl FnOnce(&mut Clock) -> Result<(), String>) -> Result<(), String> {
         if self.traffic.replay().is_some() {
             return Err("the clock does not apply to a replay".into());
         }
         self.process_due();
-        self.clock.advance(by)?;
+        change(&mut self.clock)?;
         self.process_due();
         Ok(())
     }

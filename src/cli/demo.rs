@@ -1,5 +1,6 @@
 //! `leadgate demo`: a gateway and a simulated LeadSquared in one process, and a short tour of the features.
 
+mod rest;
 mod secure;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use leadgate::telemetry::log;
 use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
+use rest::{RestClient, RestKeys};
 use secure::{Credentials, SecureSetup};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -29,8 +31,9 @@ use crate::cli::output::print_line;
 use crate::cli::process::{bind, shutdown_signal};
 use crate::cli::simulate::SeedOption;
 
-/// The number of concurrent reads of the tour.
-const BURST: u64 = 60;
+/// The number of concurrent reads of the tour, as RPCs and as REST requests.
+const BURST_RPCS: u64 = 30;
+const BURST_REST: u64 = 30;
 /// How long the gateway may take until it is serving, and the interval of the checks.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const READY_INTERVAL: Duration = Duration::from_millis(20);
@@ -44,6 +47,9 @@ pub(crate) struct DemoOptions {
     /// The address of the gateway. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// The address of the REST listener. Port 0 uses a free port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    rest: SocketAddr,
     /// The address of the admin pages. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
@@ -65,10 +71,13 @@ pub(crate) struct DemoOptions {
     quiet: bool,
 }
 
-/// Where a quiet demo is, and what its clients need. `address` is that of the gateway.
+/// Where a quiet demo is, and what its clients need. `address` is that of the gateway, `rest` that of its REST listener.
 #[derive(Serialize)]
 struct ReadyLine<'a> {
     address: SocketAddr,
+    rest: SocketAddr,
+    rest_access_key: &'a str,
+    rest_secret_key: &'a str,
     admin: SocketAddr,
     simulator: SocketAddr,
     tenant: &'static str,
@@ -91,11 +100,15 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
 
     let setup = options.secure.then(|| SecureSetup::create(options.quiet)).transpose()?;
     let (server, callers) = setup.as_ref().map(SecureSetup::settings).unwrap_or_default();
+    let rest_keys = RestKeys::generate();
     let settings = format!(
-        "[server]\nlisten = \"{address}\"\n{server}{callers}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
+        "[server]\nlisten = \"{address}\"\n{server}[rest]\nlisten = \"{}\"\n{callers}{}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
          [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
          [tenants.demo.sharing]\ndefault_activity_type = 201\npoll_every = \"500ms\"\npoll_at_most = \"2s\"\n",
-        chosen.access_key, chosen.secret_key
+        options.rest,
+        rest_keys.settings(),
+        chosen.access_key,
+        chosen.secret_key
     );
     let config =
         Config::read("the settings of the demo", &settings, std::iter::empty()).map_err(|errors| errors.to_string())?;
@@ -103,12 +116,15 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
 
     let stop = CancellationToken::new();
     let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
-    let serving = App::new(config)
-        .await?
-        .serve(listener, admin, stop.clone().cancelled_owned());
+    let mut app = App::new(config).await?;
+    let rest = app.open_rest().await?.ok_or("the settings have no REST listener")?;
+    let serving = app.serve(listener, admin, stop.clone().cancelled_owned());
     let mut signal = pin!(shutdown_signal()?);
     let ready = ReadyLine {
         address,
+        rest,
+        rest_access_key: &rest_keys.access,
+        rest_secret_key: &rest_keys.secret,
         admin: admin_address,
         simulator: upstream_address,
         tenant: "demo",
@@ -116,25 +132,31 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
         secret_key: &chosen.secret_key,
         credentials: None,
     };
+    let keys = &rest_keys;
     let touring = async move {
         let touring = async {
             match &setup {
-                _ if options.quiet => print_ready(ready, setup.as_ref()).await,
-                None => tour(address, &simulator).await,
-                Some(setup) => setup.tour(address).await,
+                _ if options.quiet => print_ready(ready, setup.as_ref()).await.map(|()| String::new()),
+                None => tour(address, keys.client(rest, None)?, &simulator).await,
+                Some(setup) => setup.tour(address, rest, keys).await,
             }
         };
         let toured = tokio::select! {
             toured = touring => Some(toured),
             () = &mut signal => None,
         };
-        if let Some(Ok(())) = toured
+        if let Some(Ok(lead_id)) = &toured
             && !options.tour_only
         {
             match &setup {
                 _ if options.quiet => {}
-                None => print_next_steps(address, admin_address, upstream_address),
-                Some(setup) => setup.print_next_steps(address, admin_address),
+                None => print_next_steps(
+                    address,
+                    &keys.curl(rest, None, lead_id),
+                    admin_address,
+                    upstream_address,
+                ),
+                Some(setup) => setup.print_next_steps(address, &setup.curl(rest, keys, lead_id), admin_address),
             }
             signal.await;
             if !options.quiet {
@@ -144,7 +166,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
         stop.cancel();
         // Now, because a second signal ends the process at once.
         drop(setup);
-        toured.unwrap_or(Ok(()))
+        toured.map_or(Ok(()), |toured| toured.map(|_| ()))
     };
     let (simulated, served, toured) = tokio::join!(simulating, serving, touring);
     simulated.map_err(text)?;
@@ -171,7 +193,8 @@ async fn print_ready(mut ready: ReadyLine<'_>, setup: Option<&SecureSetup>) -> R
     Ok(())
 }
 
-async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> {
+/// Shows the features, and returns the id of a lead.
+async fn tour(address: SocketAddr, rest: RestClient, simulator: &Simulator) -> Result<String, String> {
     print_line!(
         "leadgate {}: a gateway and a simulated LeadSquared in one process\n",
         env!("CARGO_PKG_VERSION")
@@ -231,21 +254,29 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
         text(fields.phone),
         text(fields.city)
     );
-    burst(&client, &created, simulator).await?;
-    share(address, &created, simulator).await
+    burst(&client, &rest, &created, simulator).await?;
+    share(address, &created, simulator).await?;
+    Ok(created)
 }
 
 /// Sends more concurrent reads than LeadSquared allows calls.
-async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
-    print_line!("6. {BURST} concurrent reads, while LeadSquared allows 25 calls in 5 seconds");
+async fn burst(client: &LeadClient, rest: &RestClient, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
+    print_line!(
+        "6. {BURST_RPCS} RPCs and {BURST_REST} REST requests at once read a lead, while LeadSquared allows 25 calls in 5 seconds"
+    );
     let started = Instant::now();
     let before = simulator.stats();
     let mut reads = JoinSet::new();
-    for _ in 0..BURST {
+    for _ in 0..BURST_RPCS {
         let (mut client, key) = (client.clone(), pb::get_lead_request::Key::LeadId(lead_id.to_owned()));
-        reads.spawn(async move { get(&mut client, key).await });
+        reads.spawn(async move { get(&mut client, key).await.is_ok() });
     }
-    let bar = ProgressBar::new(BURST);
+    for _ in 0..BURST_REST {
+        let (rest, lead_id) = (rest.clone(), lead_id.to_owned());
+        reads.spawn(async move { rest.get(&lead_id).await.is_ok() });
+    }
+    let all = BURST_RPCS + BURST_REST;
+    let bar = ProgressBar::new(all);
     if let Ok(style) = ProgressStyle::with_template("   {bar:40} {pos}/{len} after {elapsed}") {
         bar.set_style(style);
     }
@@ -253,13 +284,13 @@ async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Res
     let mut failed = 0;
     while let Some(read) = reads.join_next().await {
         bar.inc(1);
-        failed += u64::from(!matches!(read, Ok(Ok(_))));
+        failed += u64::from(!matches!(read, Ok(true)));
     }
     bar.finish_and_clear();
     let after = simulator.stats();
     print_line!(
         "   {} succeeded, {failed} failed, in {:.1} s",
-        BURST - failed,
+        all - failed,
         started.elapsed().as_secs_f64()
     );
     print_line!(
@@ -268,9 +299,11 @@ async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Res
         after.refused - before.refused,
         simulator.worst_window()
     );
-    print_line!("   Most reads shared a batch. The callers did not need to know the limit.\n");
+    print_line!(
+        "   RPCs shared a batch, each REST request was one call. Both wait for the same window; no caller needs to know it.\n"
+    );
     if failed > 0 {
-        return Err(format!("{failed} of {BURST} reads failed"));
+        return Err(format!("{failed} of {all} reads failed"));
     }
     Ok(())
 }
@@ -411,7 +444,7 @@ fn code_name(code: Code) -> String {
     format!("{code:?}")
 }
 
-fn print_next_steps(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
+fn print_next_steps(address: SocketAddr, curl: &str, admin: SocketAddr, upstream: SocketAddr) {
     print_line!(
         r#"The gateway and the simulated LeadSquared keep running until Ctrl-C. Try:
 
@@ -420,6 +453,9 @@ fn print_next_steps(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr
       {address} leadgate.v1.LeadService/CreateLead
 
   leadgate shares --addr {address} list
+
+  A request of LeadSquared's own REST API, with keys of the gateway:
+  {curl}
 
   An example in Python, of this repository:
       pip install ./clients/python && python3 examples/python/client.py {address} --insecure

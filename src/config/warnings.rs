@@ -21,6 +21,7 @@ pub struct UsableCredentials {
     mode: AuthMode,
     has_client_ca: bool,
     has_issuer: bool,
+    has_rest: bool,
 }
 
 impl Config {
@@ -82,6 +83,7 @@ impl Config {
             mode: self.auth.mode,
             has_client_ca: self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
             has_issuer: self.auth.jwt.is_some(),
+            has_rest: self.rest.listen.is_some(),
         }
     }
 
@@ -144,15 +146,40 @@ impl UsableCredentials {
     /// Returns a text for each setting of a caller that is valid and probably not meant.
     pub fn warnings(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
         match self.mode {
-            AuthMode::None => ignored_identities(callers),
+            AuthMode::None => self.ignored_identities(callers),
             AuthMode::Callers => self.unusable_identities(callers),
         }
+    }
+
+    fn ignored_identities(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
+        let is_ignored = |identity: &CallerIdentity| {
+            // The REST listener always identifies its callers.
+            let of_rest = match self.has_rest && !identity.rest_keys.is_empty() {
+                true => CallerIdentity {
+                    api_keys: vec![],
+                    certificates: vec![],
+                    subjects: vec![],
+                    ..identity.clone()
+                },
+                false => CallerIdentity::default(),
+            };
+            *identity != of_rest
+        };
+        let mut ignored = callers.iter().filter(|(_, caller)| is_ignored(&caller.identity));
+        let text = |(name, _)| {
+            format!(
+                "callers.{name}: with auth.mode = \"none\" every client of an RPC may do everything; credentials and permissions are \
+                 ignored"
+            )
+        };
+        ignored.next().map(text).into_iter().collect()
     }
 
     fn unusable_identities(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
         let Self {
             has_client_ca,
             has_issuer,
+            has_rest,
             ..
         } = self;
         let mut warnings = vec![];
@@ -165,7 +192,8 @@ impl UsableCredentials {
             let Permissions { tenants, allow, .. } = &identity.permissions;
             let has_usable = !identity.api_keys.is_empty()
                 || (!identity.certificates.is_empty() && has_client_ca)
-                || (!identity.subjects.is_empty() && has_issuer);
+                || (!identity.subjects.is_empty() && has_issuer)
+                || (!identity.rest_keys.is_empty() && has_rest);
             let mut warn = |text: &str| warnings.push(format!("callers.{name}{text}"));
             if !identity.certificates.is_empty() && !has_client_ca {
                 warn(".certificates: cannot be used without server.tls.client_ca_file");
@@ -173,8 +201,11 @@ impl UsableCredentials {
             if !identity.subjects.is_empty() && !has_issuer {
                 warn(".subjects: cannot be used without [auth.jwt]");
             }
+            if !identity.rest_keys.is_empty() && !has_rest {
+                warn(".rest_keys: cannot be used without rest.listen");
+            }
             if !has_usable {
-                warn(": has no credential that can be used, so no RPC can belong to this caller");
+                warn(": has no credential that can be used, so no call can belong to this caller");
             }
             if allow.is_empty() {
                 warn(".allow: is empty, so the caller may do nothing");
@@ -234,18 +265,6 @@ pub fn unknown_attributes(callers: &BTreeMap<String, CallerConfig>, tenant: &str
     warnings
 }
 
-fn ignored_identities(callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
-    let mut ignored = callers
-        .iter()
-        .filter(|(_, caller)| caller.identity != CallerIdentity::default());
-    let text = |(name, _)| {
-        format!(
-            "callers.{name}: with auth.mode = \"none\" every client may do everything; credentials and permissions are ignored"
-        )
-    };
-    ignored.next().map(text).into_iter().collect()
-}
-
 /// Whether the pages of an origin are sent over a network without TLS.
 fn is_unencrypted(origin: &str) -> bool {
     let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
@@ -283,7 +302,7 @@ mod tests {
             [
                 "callers.a.certificates: cannot be used without server.tls.client_ca_file",
                 "callers.a.subjects: cannot be used without [auth.jwt]",
-                "callers.a: has no credential that can be used, so no RPC can belong to this caller",
+                "callers.a: has no credential that can be used, so no call can belong to this caller",
                 "callers.a.allow: is empty, so the caller may do nothing",
                 "callers.a.tenants: is empty, so the caller may use no tenant",
             ]
@@ -298,6 +317,31 @@ mod tests {
         assert_eq!(
             complete("\"LeadServices/*\", \"LeadService/GetLead\""),
             ["callers.a.allow: \"leadgate.v1.LeadServices/*\" matches no RPC"]
+        );
+    }
+
+    #[test]
+    fn a_pair_of_keys_needs_the_rest_listener_and_no_mode() {
+        let hash = format!("sha256:{}", "0".repeat(64));
+        let caller = format!(
+            "[callers.a]\nrest_keys = [{{ access_key = \"12345678\", secret_key = \"{hash}\" }}]\ntenants = [\"acme\"]\nallow = [\"REST:*\"]"
+        );
+        let callers = "[auth]\nmode = \"callers\"";
+        let rest = "[rest]\nlisten = \"127.0.0.1:0\"";
+        for mode in ["", callers] {
+            assert!(warnings(&format!("{mode}\n{rest}\n{caller}")).is_empty(), "{mode}");
+        }
+        assert_eq!(
+            warnings(&format!("{callers}\n{caller}")),
+            [
+                "callers.a.rest_keys: cannot be used without rest.listen",
+                "callers.a: has no credential that can be used, so no call can belong to this caller",
+            ]
+        );
+        let ignored = warnings(&format!("{rest}\n{caller}\napi_keys = [\"{hash}\"]"));
+        assert!(
+            ignored.len() == 1 && ignored[0].contains("credentials and permissions are ignored"),
+            "{ignored:?}"
         );
     }
 

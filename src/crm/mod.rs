@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, DATE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -73,6 +73,9 @@ const MAX_KEY_SWITCHES: u32 = 2;
 
 /// Added to the time that a call has for its slot and its response, so that a call without time for a slot gets a free one.
 const MIN_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The delay before another attempt of a call that got no slot in time.
+const NO_SLOT: Duration = Duration::from_secs(1);
 
 /// A call of one endpoint: its request, and how its response is read. It is tested without a client.
 pub trait Operation: Sync {
@@ -203,12 +206,11 @@ impl From<&RestCall> for OutgoingRequest {
             RestMethod::Put => Method::PUT,
             RestMethod::Delete => Method::DELETE,
         };
-        // An empty POST has the length 0, a GET has no length.
-        let has_body = match call.method {
-            RestMethod::Get => false,
-            RestMethod::Post | RestMethod::Put => true,
-            RestMethod::Delete => !call.body.is_empty(),
-        };
+        let has_body = !call.body.is_empty() && call.method != RestMethod::Get;
+        if !has_body && matches!(call.method, RestMethod::Post | RestMethod::Put) {
+            // The HTTP library sends no length with an empty body, and some servers reject a POST without one.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         Self {
             method,
             path: call.path.sent().to_owned(),
@@ -635,7 +637,13 @@ impl Client {
                 ..context.clone()
             };
             let slot = tokio::time::timeout_at(by, quota.acquire(&waiting, request, requeue)).await;
-            slot.unwrap_or_else(|_| Err(deadline_exceeded("a slot of the quota")))
+            let is_too_late = |error: &Error| matches!(error.kind, ErrorKind::DeadlineExceeded { .. });
+            match slot {
+                Ok(Err(error)) if !is_too_late(&error) => Err(error),
+                Ok(Ok(slot)) => Ok(slot),
+                // The attempt was not sent, and the attempts that were refused before were not executed.
+                Ok(Err(_)) | Err(_) => Err(ErrorKind::DeadlineInfeasible { retry_after: NO_SLOT }.into()),
+            }
         };
         let (slot, queued) = timed(context, acquired).await?;
         let connection = self.connection(context).await?;

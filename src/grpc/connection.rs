@@ -2,7 +2,6 @@
 //! connection, and has its deadline, even if its message never arrives.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
+use super::accept::{Handshakes, accept};
 use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
 use super::client_certificate::ClientCertificate;
@@ -30,11 +29,12 @@ use super::elements::MethodInfo;
 use super::forwarding::{self, DispatchOrder, Dispatcher, OriginOrders, PeerPort, PeerRequest, RpcToDispatch};
 use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::KeyedLimit;
-use super::limits::{ConnectionPermit, Refusals};
+use super::limits::ConnectionPermit;
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
 use super::peer_connections::{AdmittedPeer, PeerConnections};
 use super::permits::{InternalRequestId, RpcAccess, RpcOwner, RpcPermit, RpcStart};
+use super::refusals::Refusals;
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, RpcLogOutlets, finish_response, panic_response};
@@ -45,7 +45,7 @@ use super::web_body::ClientBody;
 use super::write_order::{WriteOrder, WritePosition};
 use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
-use crate::error::{ErrorKind, Result, shortened};
+use crate::error::{ErrorKind, Result};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{Metrics, OpenConnection};
@@ -82,31 +82,10 @@ const MIN_HTTP1_BUFFER: usize = 8 * 1024;
 const UNREAD_FACTOR: u32 = 5;
 /// The time after which a caller above a limit of its own should retry, and any caller above `server.max_streams`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The paths of the RPCs that work while their account is paused begin with it.
 const QUOTA_SERVICE: &str = "/leadgate.v1.QuotaService/";
-/// One address may have this part of `server.max_handshakes`, but at least one.
-const HANDSHAKE_SHARES: u32 = 8;
 /// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
 const MAX_PROBE_STREAMS: u32 = 8;
-/// Maximum number of bytes of the error of a handshake in the log.
-const MAX_ERROR_BYTES: usize = 200;
-
-/// The limits of TLS handshakes in progress.
-struct HandshakeLimits {
-    all: Semaphore,
-    addresses: Arc<KeyedLimit<IpAddr>>,
-}
-
-impl HandshakeLimits {
-    fn new(max: u32) -> Self {
-        Self {
-            all: Semaphore::new(max as usize),
-            addresses: KeyedLimit::new((max / HANDSHAKE_SHARES).max(1)),
-        }
-    }
-}
 
 /// Who connects to a port.
 pub(super) enum Port {
@@ -130,11 +109,16 @@ pub(super) async fn serve(
     let shared_limits = server.limits.clone();
     let refusals = shared_limits.refusals.clone();
     let peer_connections = PeerConnections::new(settings.max_connections, settings.handshake_timeout);
+    let handshakes = match port {
+        Port::Callers(_) => shared_limits.handshakes.clone(),
+        // Callers do not keep replicas from each other.
+        Port::Replicas(_) => Handshakes::new(settings.max_handshakes, refusals.clone(), metrics.clone()),
+    };
     let context = Arc::new(ConnectionContext {
         routes,
         server,
         tls,
-        handshakes: HandshakeLimits::new(settings.max_handshakes),
+        handshakes,
         refusals,
         unary_of_owners: KeyedLimit::new(settings.max_in_flight_per_caller),
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
@@ -147,51 +131,31 @@ pub(super) async fn serve(
             metrics: metrics.clone(),
             unknown_callers: LineLimit::default(),
         }),
-        failed_handshakes: LineLimit::default(),
         metrics,
         port,
     });
     let stop = context.server.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
-    let mut is_failing = false;
     let mut number = 0;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
+    accept(listener, &stop, &context.metrics, |stream, peer| {
+        let admitted = match context.port {
+            Port::Callers(_) => shared_limits.connection(peer).map(Admitted::Caller),
+            Port::Replicas(_) => match peer_connections.admit(peer) {
+                Some(replica) => Some(Admitted::Replica(replica)),
+                None => {
+                    context.refusals.report("server.max_connections");
+                    None
+                }
+            },
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                is_failing = false;
-                let peer = peer.ip().to_canonical();
-                let admitted = match context.port {
-                    Port::Callers(_) => shared_limits.connection(peer).map(Admitted::Caller),
-                    Port::Replicas(_) => match peer_connections.admit(peer) {
-                        Some(replica) => Some(Admitted::Replica(replica)),
-                        None => {
-                            context.refusals.report("server.max_connections");
-                            None
-                        }
-                    },
-                };
-                // Otherwise the connection is closed at once.
-                if let Some(admitted) = admitted {
-                    number += 1;
-                    let (peer, context) = (Peer { address: peer, number }, context.clone());
-                    connections.spawn(admitted.serve(stream, peer, context));
-                }
-            }
-            Err(error) => {
-                context.metrics.accept_failed();
-                if !std::mem::replace(&mut is_failing, true) {
-                    tracing::error!(%error, "accepting a connection failed; retrying");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        // Otherwise the connection is closed at once.
+        if let Some(admitted) = admitted {
+            number += 1;
+            let (peer, context) = (Peer { address: peer, number }, context.clone());
+            connections.spawn(admitted.serve(stream, peer, context));
         }
-    }
-    // From here on, new connections are refused.
-    drop(listener);
+    })
+    .await;
     connections.close();
     connections.wait().await;
 }
@@ -228,8 +192,6 @@ struct Peer {
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
 async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>, context: Arc<ConnectionContext>) {
-    // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
-    let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
     // The connections of other replicas are not counted.
     let is_of_caller = matches!(context.port, Port::Callers(_));
@@ -237,34 +199,20 @@ async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>
     let Some(tls) = &context.tls else {
         return connection(stream, peer, replica, established_by, None, counted, context).await;
     };
-    let handshake = async {
-        // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
-        if stream.peek(&mut [0]).await? == 0 {
-            return Ok(None);
-        }
-        let Some(_of_address) = context.handshakes.addresses.acquire(peer.address) else {
-            context.refusals.report("server.max_handshakes");
-            return Ok(None);
-        };
-        let _of_all = context.handshakes.all.acquire().await.map_err(io::Error::other)?;
-        TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
-    };
+    let handshake = context
+        .handshakes
+        .accept(tls.config(), stream, peer.address, established_by);
     let stop = context.server.draining.clone();
-    let ended = tokio::select! {
-        ended = tokio::time::timeout_at(established_by, handshake) => ended,
+    let stream = tokio::select! {
+        stream = handshake => stream,
         // No RPC has begun.
         () = stop.cancelled() => return,
     };
-    match ended {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(stream))) => {
-            let chain = stream.get_ref().1.peer_certificates();
-            let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
-            let certificate = certificate.map(Arc::new);
-            connection(stream, peer, replica, established_by, certificate, counted, context).await;
-        }
-        Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
-        Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
+    if let Some(stream) = stream {
+        let chain = stream.get_ref().1.peer_certificates();
+        let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
+        let certificate = certificate.map(Arc::new);
+        connection(stream, peer, replica, established_by, certificate, counted, context).await;
     }
 }
 
@@ -402,7 +350,7 @@ struct ConnectionContext {
     server: ServerContext,
     /// `None`: connections use plaintext.
     tls: Option<Arc<Tls>>,
-    handshakes: HandshakeLimits,
+    handshakes: Arc<Handshakes>,
     refusals: Arc<Refusals>,
     filter: RequestFilter,
     /// `None`: gRPC-Web is off.
@@ -414,7 +362,6 @@ struct ConnectionContext {
     probe_streams_of_connections: Arc<KeyedLimit<RpcOwner>>,
     probe_streams: Arc<Semaphore>,
     log_outlets: Arc<RpcLogOutlets>,
-    failed_handshakes: LineLimit,
     metrics: Arc<Metrics>,
     port: Port,
 }
@@ -821,15 +768,6 @@ impl ConnectionContext {
             _of_owner: of_connection.ok_or_else(full)?,
             _of_all: self.probe_streams.clone().try_acquire_owned().map_err(|_| full())?,
         })
-    }
-
-    /// Counts and logs a failed handshake.
-    fn handshake_failed(&self, reason: &'static str, peer: Peer, error: &str) {
-        self.metrics.handshake_failed(reason);
-        if let Some(suppressed) = self.failed_handshakes.admit(Instant::now()) {
-            let (peer, error) = (peer.address, shortened(error, MAX_ERROR_BYTES));
-            tracing::info!(%peer, reason, %error, suppressed, "tls handshake failed");
-        }
     }
 }
 

@@ -1,20 +1,19 @@
 //! The limits that the listeners for callers share.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
+use super::accept::Handshakes;
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
+use super::refusals::Refusals;
 use super::settings::ServerSettings;
 use super::unary_limit::{UnaryLimit, UnaryPermit};
 use super::unfinished::{UnfinishedMessage, UnfinishedMessages};
 use crate::telemetry::metrics::Metrics;
 
-/// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
-const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The time after which a caller above a limit of its own should retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -23,6 +22,8 @@ pub struct SharedLimits {
     connections: Arc<Semaphore>,
     addresses: Arc<KeyedLimit<IpAddr>>,
     pub(super) refusals: Arc<Refusals>,
+    /// The handshakes of callers.
+    pub handshakes: Arc<Handshakes>,
     pub(super) unary: Arc<UnaryLimit>,
     callers: Arc<KeyedLimit<Arc<str>>>,
     pub(super) unfinished: Arc<UnfinishedMessages>,
@@ -40,34 +41,15 @@ pub struct RequestPermit {
     _of_all: UnaryPermit,
 }
 
-/// Reports the connections that are closed because of a limit.
-pub(super) struct Refusals {
-    last: Mutex<Option<Instant>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Refusals {
-    pub(super) fn report(&self, setting: &'static str) {
-        self.metrics.connection_refused(setting);
-        let now = Instant::now();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(setting, "closing new connections: a limit is reached");
-        }
-    }
-}
-
 impl SharedLimits {
     /// The limits of the settings.
     pub fn new(settings: &ServerSettings, metrics: Arc<Metrics>) -> Arc<Self> {
-        let refusals = Refusals {
-            last: Mutex::default(),
-            metrics,
-        };
+        let refusals = Refusals::new(metrics.clone());
         Arc::new(Self {
+            handshakes: Handshakes::new(settings.max_handshakes, refusals.clone(), metrics),
             connections: Arc::new(Semaphore::new(settings.max_connections as usize)),
             addresses: KeyedLimit::new(settings.max_connections_per_address),
-            refusals: Arc::new(refusals),
+            refusals,
             unary: UnaryLimit::new(settings.max_in_flight),
             callers: KeyedLimit::new(settings.max_streams_per_caller),
             unfinished: UnfinishedMessages::new(settings.max_unfinished_bytes),

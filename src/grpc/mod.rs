@@ -1,5 +1,6 @@
 //! The gRPC server: decodes requests, calls the gateway, and encodes responses. The only module that uses tonic.
 
+mod accept;
 mod activity;
 mod authorization;
 mod body;
@@ -27,6 +28,7 @@ mod peer_connections;
 mod permits;
 mod quota;
 mod read;
+mod refusals;
 mod remove;
 mod request_filter;
 mod response_budget;
@@ -49,6 +51,7 @@ mod web_body;
 mod write;
 mod write_order;
 
+pub use accept::{Handshakes, accept};
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
 pub use forwarding::{

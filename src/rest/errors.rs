@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
 
 use crate::domain::rest::RestCall;
 use crate::error::{Error, ErrorKind};
@@ -36,8 +37,15 @@ pub(super) struct RestError {
     text: String,
     pub(super) reason: &'static str,
     retry_after: Option<Duration>,
-    /// Whether the connection is closed because the body of the request was not read.
-    closes: bool,
+}
+
+/// The body of an error. Its keys have the order of LeadSquared's errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorBody<'a> {
+    status: &'static str,
+    exception_type: &'static str,
+    exception_message: &'a str,
 }
 
 impl RestError {
@@ -48,7 +56,6 @@ impl RestError {
             text: text.into(),
             reason,
             retry_after: None,
-            closes: false,
         }
     }
 
@@ -119,19 +126,15 @@ impl RestError {
         }
     }
 
-    /// The same error on a connection that is closed.
-    pub(super) fn closing(self) -> Self {
-        Self { closes: true, ..self }
-    }
-
     /// The response.
     pub(super) fn into_response(self) -> Response<Bytes> {
-        let body = serde_json::json!({
-            "Status": "Error",
-            "ExceptionType": self.kind,
-            "ExceptionMessage": self.text,
-        });
-        let mut response = Response::new(Bytes::from(body.to_string()));
+        let body = ErrorBody {
+            status: "Error",
+            exception_type: self.kind,
+            exception_message: &self.text,
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(
@@ -145,9 +148,6 @@ impl RestError {
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.clamp(RETRY_SECONDS.0, RETRY_SECONDS.1).into());
-        }
-        if self.closes {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -1,5 +1,6 @@
 //! Checks one request, and makes its call.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::gateway::{Gateway, audited_rest_name, is_rest_read, rest_name};
 use crate::grpc::{CRITICALITY, error_reason, tenant_name};
 use crate::identity::RestCaller;
 use crate::telemetry::metrics::RestRequest;
-use crate::telemetry::trace::Trace;
+use crate::telemetry::trace::{Span, Trace};
 use crate::tenant::Tenant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,8 +45,11 @@ struct Facts {
     reason: Option<&'static str>,
     /// The replica that has made the call, if it is another one.
     forwarded_to: Option<Arc<str>>,
+    /// Why the caller is not known.
+    auth_failure: Option<&'static str>,
     /// How long it waited for its slots.
     queued: Option<Duration>,
+    trace: Trace,
     /// Whether the body was read, so that the connection can be used for another request.
     is_read: bool,
 }
@@ -59,12 +63,17 @@ struct Head {
 }
 
 /// Serves one request.
-pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (start, id) = (Instant::now(), Uuid::now_v7().to_string());
     let (parts, body) = request.into_parts();
     let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let head = head(&parts);
+    let method = RestMethod::named(parts.method.as_str()).map(RestMethod::name);
+    let route = head.as_ref().ok().and_then(|head| route(&head.call));
+    let (trace, span) = shared.tracing.rest(&parts.headers, method, route.as_deref());
     let mut facts = Facts {
         is_read: body.is_end_stream(),
+        trace,
         ..Facts::default()
     };
     let origin = Origin::of(&parts.headers, &shared.settings.cors_origins);
@@ -73,7 +82,7 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> 
         Origin::Other => Err(RestError::not_allowed()),
         Origin::Listed(_) if is_preflight => Ok(None),
         Origin::None | Origin::Listed(_) => {
-            let called = call(&shared, &parts, body, &id, start, &mut facts).await;
+            let called = call(&shared, &parts, head, body, &id, start, &mut facts).await;
             called.map(Some)
         }
     };
@@ -87,33 +96,44 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> 
         }
         Err(error) => {
             facts.reason = Some(error.reason);
-            let error = if facts.is_read { error } else { error.closing() };
             error.into_response()
         }
     };
     let mut response = response.map(Full::from);
     let headers = response.headers_mut();
     origin.add_to(headers);
-    if is_chunked {
+    // Bytes that were not read are never taken for a request.
+    if is_chunked || !facts.is_read {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }
+    end_span(span, &facts, response.status());
     let took = start.elapsed();
     shared.metrics.rest_request(&RestRequest {
-        tenant: facts.tenant.as_deref(),
+        // A request with the keys of an account is not one of its callers.
+        tenant: facts.tenant.as_deref().filter(|_| facts.caller.is_some()),
         caller: facts.caller.as_deref(),
         endpoint: facts.endpoint.unwrap_or(OTHER_ENDPOINT),
         status: response.status().as_u16(),
         took,
         queued: facts.queued,
     });
+    // Clients without a valid pair of keys must not fill the log.
+    let peer = facts.caller.is_none().then_some(peer);
+    let suppressed = match peer.map(|_| shared.unknown_callers.admit(Instant::now())) {
+        Some(None) => return response,
+        suppressed => suppressed.flatten(),
+    };
     tracing::info!(
         target: "leadgate::rest",
         request_id = %id,
+        trace_id = facts.trace.id().map(tracing::field::display),
         caller = facts.caller.as_deref(),
+        peer = peer.map(tracing::field::display),
+        auth_failure = facts.auth_failure,
         tenant = facts.tenant.as_deref(),
         endpoint = facts.endpoint,
         status = response.status().as_u16(),
@@ -121,29 +141,62 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> 
         forwarded_to = facts.forwarded_to.as_deref(),
         queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
         took_ms = took.as_millis() as u64,
+        suppressed,
         "rest request finished"
     );
     response
 }
 
+/// The path of a known endpoint, as it is documented.
+fn route(call: &RestCall) -> Option<String> {
+    let name = rest_name(call);
+    (name != OTHER_ENDPOINT).then(|| format!("/v2/{name}"))
+}
+
+/// Ends the span of a request.
+fn end_span(mut span: Span, facts: &Facts, status: StatusCode) {
+    if facts.caller.is_none() {
+        // Strangers do not decide how much is exported.
+        span.ignore_parent();
+    }
+    span.set("http.response.status_code", i64::from(status.as_u16()));
+    for (attribute, value) in [
+        ("leadgate.caller", facts.caller.as_deref()),
+        ("leadgate.tenant", facts.tenant.as_deref()),
+        ("leadgate.reason", facts.reason),
+    ] {
+        if let Some(value) = value {
+            span.set_with(attribute, || value.to_owned());
+        }
+    }
+    if status.is_server_error() {
+        span.fail(facts.reason.unwrap_or("UPSTREAM_ERROR"));
+    }
+}
+
 async fn call(
     shared: &Arc<Shared>,
     parts: &http::request::Parts,
+    head: Result<Head, RestError>,
     body: Incoming,
     id: &str,
     start: Instant,
     facts: &mut Facts,
 ) -> Result<Response<Bytes>, RestError> {
-    let query = parts.uri.query().unwrap_or_default();
-    let head = head(parts, query)?;
+    let head = head?;
     facts.endpoint = Some(rest_name(&head.call));
-    let keys = Keys::of(&parts.headers, query);
+    let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
     let Some(identified) = keys.caller(&shared.authenticator) else {
-        shared.metrics.auth_failed("unknown_rest_key");
-        if let Some(tenant) = keys.tenant_of_real_keys(&shared.tenants) {
-            shared.metrics.rest_real_keys(&tenant);
-            tracing::warn!(%tenant, "a client of the REST listener has the keys of the account: they are refused");
-        }
+        let failure = match keys.tenant_of_real_keys(&shared.tenants) {
+            Some(tenant) => {
+                shared.metrics.rest_real_keys(&tenant);
+                facts.tenant = Some(tenant);
+                "real_keys"
+            }
+            None => "unknown_rest_key",
+        };
+        shared.metrics.auth_failed(failure);
+        facts.auth_failure = Some(failure);
         return Err(RestError::unknown_caller());
     };
     let caller = identified.caller.clone();
@@ -242,7 +295,7 @@ async fn permitted(
         slot_by: Instant::now() + max_wait,
         refusal_status,
         audit,
-        trace: Trace::default(),
+        trace: facts.trace.clone(),
     };
     let made = execution.make(shared.forwarding.as_ref(), shared.upstream_timeout);
     let (result, forwarded_to) = made.await;
@@ -259,7 +312,7 @@ async fn permitted(
 }
 
 /// Checks the request line and the headers.
-fn head(parts: &http::request::Parts, query: &str) -> Result<Head, RestError> {
+fn head(parts: &http::request::Parts) -> Result<Head, RestError> {
     let headers = &parts.headers;
     let invalid = |text: &str| RestError::invalid(StatusCode::BAD_REQUEST, text);
     let Some(method) = RestMethod::named(parts.method.as_str()) else {
@@ -302,7 +355,7 @@ fn head(parts: &http::request::Parts, query: &str) -> Result<Head, RestError> {
     let call = RestCall {
         method,
         path,
-        query: without_keys(query),
+        query: without_keys(parts.uri.query().unwrap_or_default()),
         content_type: bytes(CONTENT_TYPE),
         accept: bytes(ACCEPT),
         body: Bytes::new(),

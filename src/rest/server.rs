@@ -1,6 +1,7 @@
 //! Accepts connections, and serves their requests with HTTP/1.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,14 +19,13 @@ use super::handler;
 use super::settings::RestSettings;
 use super::shared::Shared;
 use crate::audit::AuditLog;
-use crate::grpc::{RestForwarding, SharedLimits};
+use crate::grpc::{RestForwarding, SharedLimits, accept};
 use crate::identity::Authenticator;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
-
-/// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the listener needs.
 pub struct RestParts {
@@ -47,6 +47,8 @@ pub struct RestParts {
     pub forwarding: Option<RestForwarding>,
     /// The longest `upstream.timeout` of all accounts.
     pub upstream_timeout: Duration,
+    /// The traces of requests.
+    pub tracing: Tracing,
 }
 
 /// Serves until `stop`. Then requests in progress finish.
@@ -61,6 +63,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         limits,
         forwarding,
         upstream_timeout,
+        tracing,
     } = parts;
     let shared = Arc::new(Shared {
         tenants,
@@ -72,60 +75,48 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         limits,
         forwarding,
         upstream_timeout,
+        tracing,
+        unknown_callers: LineLimit::default(),
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Otherwise the connection is closed at once.
-                if let Some(permit) = shared.limits.connection(peer.ip().to_canonical()) {
-                    let shared = shared.clone();
-                    connections.spawn(async move {
-                        let _permit = permit;
-                        begin(stream, shared).await;
-                    });
-                }
-            }
-            Err(error) => {
-                shared.metrics.accept_failed();
-                tracing::error!(%error, "accepting a connection failed; retrying");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    accept(listener, &stop, &shared.metrics, |stream, peer| {
+        // Otherwise the connection is closed at once.
+        if let Some(permit) = shared.limits.connection(peer) {
+            let shared = shared.clone();
+            connections.spawn(async move {
+                let _permit = permit;
+                begin(stream, peer, shared).await;
+            });
         }
-    }
-    // From here on, new connections are refused.
-    drop(listener);
+    })
+    .await;
     connections.close();
     connections.wait().await;
 }
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, shared: Arc<Shared>) {
-    // An error is harmless: the connection is only slower.
-    let _ = stream.set_nodelay(true);
+async fn begin(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let Some(tls) = &shared.tls else {
-        return connection(stream, shared).await;
+        return connection(stream, peer, shared).await;
     };
     let mut config = (*tls.config()).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
-    match tokio::time::timeout(shared.settings.header_timeout, handshake).await {
-        Ok(Ok(stream)) => connection(stream, shared).await,
-        Ok(Err(error)) => {
-            shared.metrics.handshake_failed("error");
-            tracing::debug!(%error, "tls handshake failed");
-        }
-        Err(_) => shared.metrics.handshake_failed("timeout"),
+    let established_by = Instant::now() + shared.settings.header_timeout;
+    let handshakes = shared.limits.handshakes.clone();
+    let handshake = handshakes.accept(Arc::new(config), stream, peer, established_by);
+    let stream = tokio::select! {
+        stream = handshake => stream,
+        // No request has begun.
+        () = shared.draining.cancelled() => return,
+    };
+    if let Some(stream) = stream {
+        connection(stream, peer, shared).await;
     }
 }
 
 /// Serves a connection until it ends.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: IpAddr, shared: Arc<Shared>) {
     let settings = &shared.settings;
     let clock = ConnectionClock::new(Timeouts {
         headers: settings.header_timeout,
@@ -144,7 +135,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
         service_fn(move |request: hyper::Request<Incoming>| {
             let (progress, shared) = (clock.request(), shared.clone());
             async move {
-                let response = handler::respond(shared, request).await;
+                let response = handler::respond(shared, peer, request).await;
                 drop(progress);
                 Ok::<_, Infallible>(response)
             }

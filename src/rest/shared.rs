@@ -9,7 +9,9 @@ use super::settings::RestSettings;
 use crate::audit::AuditLog;
 use crate::grpc::{RestForwarding, SharedLimits};
 use crate::identity::Authenticator;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -28,6 +30,9 @@ pub(super) struct Shared {
     pub(super) forwarding: Option<RestForwarding>,
     /// The longest `upstream.timeout` of all accounts.
     pub(super) upstream_timeout: Duration,
+    pub(super) tracing: Tracing,
+    /// The log lines of clients without a valid pair of keys.
+    pub(super) unknown_callers: LineLimit,
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
 }

@@ -197,7 +197,7 @@ labels! {
         cache: &'static str = "the endpoint whose response is cached, such as `LeadsMetaData.Get`",
         result: &'static str = "`fresh`, `stale`: used while it is refreshed, `missing`",
     }
-    FileLabels { file: &'static str = "`server`: `server.tls.cert_file`; `client_ca`: `server.tls.client_ca_file`" }
+    FileLabels { file: &'static str = "`server`: `server.tls.cert_file`; `client_ca`: `server.tls.client_ca_file`; `rest`: the certificate of the REST listener" }
     ForwardedLabels { tenant: Name = TENANT, code: &'static str = CODE }
     AuthLabels {
         reason: &'static str = "the values of `auth_failure` in the [log](operations.md#logs); `cluster_secret` for another replica with a \
@@ -398,8 +398,8 @@ metrics! {
     handshakes_failed: Family<HandshakeLabels, Counter> = "tls_handshakes_failed",
         "TLS handshakes that failed, by reason";
     certificate_expiry: Family<FileLabels, GaugeU64> = "certificate_expiry_timestamp" in Seconds,
-        "Unix time at which the first certificate of a file of server.tls expires, by file"
-        absent "without server.tls; `client_ca` without client_ca_file";
+        "Unix time at which the first certificate of a file of server.tls or rest.tls expires, by file"
+        absent "without server.tls; `client_ca` without client_ca_file; `rest` without rest.listen";
     auth_failures: Family<AuthLabels, Counter> = "auth_failures",
         "RPCs without a valid credential of a known caller, by reason";
     token_keys_failing: GaugeU64 = "token_keys_failing",
@@ -1029,7 +1029,7 @@ impl Metrics {
         self.handshakes_failed.get_or_create(&HandshakeLabels { reason }).inc();
     }
 
-    /// Sets when the first certificate of a file expires: `server` or `client_ca`.
+    /// Sets when the first certificate of a file expires: `server`, `client_ca` or `rest`.
     pub fn certificate_expiry(&self, file: &'static str, expiry: SystemTime) {
         let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let gauge = self.certificate_expiry.get_or_create(&FileLabels { file });

@@ -89,9 +89,10 @@ export class Simulator extends Process {
 
 /** A gateway that keeps its addresses when it is started again. */
 export class Gateway {
-  /** `tenants`: the simulator of each tenant by name. */
-  static async start(tenants, settings = {}) {
+  /** `tenants`: the simulator of each tenant by name. `options`: further ones of `leadgate serve`. */
+  static async start(tenants, settings = {}, ...options) {
     const gateway = new Gateway();
+    gateway.options = options;
     gateway.address = await freeAddress();
     gateway.admin = await freeAddress();
     gateway.url = `http://${gateway.admin}`;
@@ -113,7 +114,7 @@ export class Gateway {
 
   /** Starts the process. */
   async run() {
-    this.process = new Process(["serve"], this.settings);
+    this.process = new Process(["serve", ...this.options], this.settings);
     await this.process.find(/"message":"serving"/);
     this.session = http2.connect(`http://${this.address}`);
     this.session.on("error", () => {});

@@ -586,11 +586,15 @@ async fn the_secure_demo_shows_each_credential_and_deletes_its_files() {
         "lead.email_address",
         "6. An API key",
         "Unauthenticated: CALLER_UNKNOWN",
+        "7. legacy reads the lead",
+        " bytes of JSON",
     ] {
         let (_, after) = rest.split_once(text).unwrap_or_else(|| panic!("{text} in {said:?}"));
         rest = after;
     }
-    assert!(!said.out.contains("lg_"), "{said:?}");
+    assert!(!said.out.contains("lg_") && !said.out.contains("lgr_"), "{said:?}");
+    // Nothing is probably not meant.
+    assert_eq!(said.err, "");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -622,6 +626,11 @@ async fn the_commands_of_the_secure_demo_work_until_it_ends() {
         let said: Said = run(&arguments).await.into();
         assert_eq!(said.code, Some(0), "{command}: {said:?}");
     }
+    let curl = text.lines().find_map(|line| line.strip_prefix("  curl ")).unwrap();
+    let mut shell = tokio::process::Command::new("sh");
+    let got = shell.args(["-c", &format!("curl {curl}")]).output().await.unwrap();
+    let lead: serde_json::Value = serde_json::from_slice(&got.stdout).unwrap();
+    assert_eq!(lead[0]["EmailAddress"], "asha@example.com", "{curl}");
     let made = std::fs::read_dir(folder.path())
         .unwrap()
         .next()
@@ -686,6 +695,23 @@ async fn a_quiet_demo_prints_what_tests_need_and_ends_with_sigterm() {
         let leads = format!("http://{}/_simulator/leads", text("simulator"));
         let leads = reqwest::get(leads).await.unwrap().text().await.unwrap();
         assert_eq!(leads, "[]");
+        let client = reqwest::Client::builder().no_proxy();
+        let (scheme, client) = match is_secure {
+            false => ("http", client),
+            true => {
+                let pem = std::fs::read(text("ca_file")).unwrap();
+                let authority = reqwest::Certificate::from_pem(&pem).unwrap();
+                ("https", client.tls_certs_only([authority]))
+            }
+        };
+        let users = format!(
+            "{scheme}://{}/v2/UserManagement.svc/Users.Get?accessKey={}&secretKey={}",
+            text("rest"),
+            text("rest_access_key"),
+            text("rest_secret_key")
+        );
+        let users = client.build().unwrap().get(users).send().await.unwrap();
+        assert_eq!(users.status(), 200, "{users:?}");
         assert_eq!(
             (text("tenant"), text("access_key").is_empty()),
             ("demo".to_owned(), false)

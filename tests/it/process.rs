@@ -136,12 +136,17 @@ async fn serve_logging_to(
 impl Served {
     /// The address of the admin pages, from the log.
     pub fn admin(&self) -> String {
+        self.listener("admin")
+    }
+
+    /// The address of a listener, from the log.
+    fn listener(&self, name: &str) -> String {
         let log = self.log();
         let mut lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let serving = lines.find(|line| line["message"] == "serving").unwrap();
-        serving["admin"].as_str().unwrap().to_owned()
+        serving[name].as_str().unwrap().to_owned()
     }
 
     /// Sends SIGTERM to the gateway.
@@ -551,8 +556,9 @@ async fn the_demo_shows_a_newcomer_around() {
     for text in [
         "LEAD_DUPLICATE",
         "INVALID_FIELD",
+        "6. 30 RPCs and 30 REST requests",
         "60 succeeded, 0 failed",
-        "rejected 0",
+        "rejected 0; at most 25 of 25 calls",
     ] {
         assert!(said.contains(text), "{text} in {said}");
     }
@@ -575,6 +581,38 @@ async fn the_demo_shows_a_newcomer_around() {
                 .count(),
             1
         );
+    }
+}
+
+#[tokio::test]
+async fn strangers_at_the_rest_listener_are_named_and_do_not_fill_the_log() {
+    let served = serve_in(Options::default(), "", "[rest]\nlisten = \"127.0.0.1:0\"\n", &[]).await;
+    let url = format!("http://{}/v2/LeadManagement.svc/Leads.GetById", served.listener("rest"));
+    let options = Options::default();
+    let client = reqwest::Client::new();
+    let real = format!(
+        "{url}?id=personal&accessKey={}&secretKey={}",
+        options.access_key, options.secret_key
+    );
+    assert_eq!(client.get(real).send().await.unwrap().status(), 401);
+    for _ in 0..100 {
+        let unknown = format!("{url}?id=personal&accessKey=canary&secretKey=canary");
+        assert_eq!(client.get(unknown).send().await.unwrap().status(), 401);
+    }
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+    let lines = log.lines().filter(|line| line.contains("rest request finished"));
+    let lines: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!((2..100).contains(&lines.len()), "{log}");
+    for (line, failure) in lines.iter().zip(["real_keys", "unknown_rest_key"]) {
+        assert_eq!(
+            (&line["auth_failure"], &line["peer"]),
+            (&failure.into(), &"127.0.0.1".into())
+        );
+    }
+    assert_eq!(lines[0]["tenant"], "acme");
+    for text in ["personal", "canary", &options.access_key, &options.secret_key] {
+        assert!(!log.contains(text), "{text} in {log}");
     }
 }
 

@@ -393,6 +393,10 @@ fn settings_of_tls_are_checked() {
             "tls = { key_fil = \"x\" }",
             "server.tls.key_fil: unknown setting; did you mean key_file?",
         ),
+        (
+            &format!("[rest]\ntls = {{ cert_file = \"{cert}\", key_file = \"{key}\", client_ca_file = \"{cert}\" }}"),
+            "rest.tls.client_ca_file: must not be set",
+        ),
         ("tlss = { }", "server.tlss: unknown setting; did you mean tls?"),
     ] {
         let error = errors(server).unwrap_err();

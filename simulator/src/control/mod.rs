@@ -14,6 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{StatusCode, header};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/_simulator/shares", get(shares))
         .route("/_simulator/share-requests", get(share_requests))
         .route("/_simulator/options", get(options).patch(change_options))
-        .route("/_simulator/clock", get(clock).post(advance_clock))
+        .route("/_simulator/clock", get(clock).post(change_clock))
         .route("/_simulator/reset", post(reset))
 }
 
@@ -183,12 +184,12 @@ async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Http
     }
 }
 
-/// The body of a request that advances the clock.
+/// The body of a request that changes the clock.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClockChange {
-    #[serde(with = "humantime_serde")]
-    advance: Duration,
+#[serde(rename_all = "snake_case")]
+enum ClockChange {
+    Advance(#[serde(with = "humantime_serde")] Duration),
+    StopAt(Timestamp),
 }
 
 async fn clock(State(simulator): State<Simulator>) -> HttpResponse {
@@ -199,12 +200,13 @@ async fn clock(State(simulator): State<Simulator>) -> HttpResponse {
     }))
 }
 
-async fn advance_clock(simulator: State<Simulator>, body: Bytes) -> HttpResponse {
-    let change: ClockChange = match serde_json::from_slice(&body) {
-        Ok(change) => change,
+async fn change_clock(simulator: State<Simulator>, body: Bytes) -> HttpResponse {
+    let changed = match serde_json::from_slice(&body) {
+        Ok(ClockChange::Advance(by)) => simulator.advance_clock(by),
+        Ok(ClockChange::StopAt(time)) => simulator.shared.lock().stop_clock(time),
         Err(error) => return bad_request(&error),
     };
-    match simulator.advance_clock(change.advance) {
+    match changed {
         Ok(()) => clock(simulator).await,
         Err(error) => bad_request(&error),
     }
@@ -421,6 +423,27 @@ mod tests {
         assert_eq!(server.get("/_simulator/clock").await.1["offset"], "2days");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn two_simulators_with_stopped_clocks_have_the_same_dates() {
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let server = TestServer::new(|_| {});
+            tokio::time::advance(Duration::from_secs(7)).await;
+            let stop = json!({"stop_at": "2026-01-31T09:30:00Z"});
+            let (status, clock) = server.post("/_simulator/clock", stop).await;
+            assert_eq!((status, &clock["now"]), (200, &json!("2026-01-31T09:30:00Z")));
+            let id = server.create(&[("FirstName", "Ann")]).await;
+            tokio::time::advance(Duration::from_secs(7)).await;
+            server.create(&[("FirstName", "Ben")]).await;
+            assert_eq!(
+                server.stored(&id, "CreatedOn").as_deref(),
+                Some("2026-01-31 09:30:00.000")
+            );
+            seen.push(server.simulator.leads());
+        }
+        assert_eq!(seen[0], seen[1]);
+    }
+
     #[tokio::test]
     async fn an_invalid_change_of_the_clock_is_rejected() {
         let server = TestServer::new(|_| {});
@@ -431,6 +454,8 @@ mod tests {
             json!({"advance": 7}),
             json!({"advance": "11years"}),
             json!({"advance": "1m", "now": "x"}),
+            json!({"stop_at": "soon"}),
+            json!({"advance": "1m", "stop_at": "2026-01-31T09:30:00Z"}),
         ] {
             let (status, response) = server.post("/_simulator/clock", body.clone()).await;
             assert!(status == 400 && response["error"].is_string(), "{body}: {response}");

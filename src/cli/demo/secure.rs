@@ -24,6 +24,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tonic::Status;
 
+use super::rest::RestKeys;
 use super::{code_name, unexpected};
 use crate::cli::client::{ConnectionOptions, GatewayClient, GatewayOptions, explain};
 use crate::cli::output::print_line;
@@ -130,6 +131,13 @@ impl SecureSetup {
         written.map_err(|error| format!("writing {} failed: {error}", path.display()))
     }
 
+    fn read(&self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        let text = fs::read_to_string(&path);
+        let text = text.map_err(|error| format!("reading {} failed: {error}", path.display()))?;
+        Ok(text.trim_end().to_owned())
+    }
+
     /// Makes the key of a token issuer, and a token of the caller `support`.
     fn write_token(&self) -> Result<()> {
         let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519);
@@ -178,16 +186,10 @@ impl SecureSetup {
 
     /// What a client of a quiet demo needs.
     pub(super) fn credentials(&self) -> Result<Credentials> {
-        let read = |name: &str| {
-            let path = self.path(name);
-            let text = fs::read_to_string(&path);
-            let text = text.map_err(|error| format!("reading {} failed: {error}", path.display()))?;
-            Ok::<_, String>(text.trim_end().to_owned())
-        };
         Ok(Credentials {
             ca_file: self.path("ca.crt"),
-            token: read(SUPPORT_TOKEN)?,
-            api_key: read(CHECKOUT_KEY)?,
+            token: self.read(SUPPORT_TOKEN)?,
+            api_key: self.read(CHECKOUT_KEY)?,
             cert_file: self.path("reports.crt"),
             key_file: self.path("reports.key"),
         })
@@ -211,9 +213,15 @@ impl SecureSetup {
         options.connect().await
     }
 
-    pub(super) async fn tour(&self, address: SocketAddr) -> Result<()> {
+    /// A curl command that reads a lead from the REST listener.
+    pub(super) fn curl(&self, rest: SocketAddr, keys: &RestKeys, lead_id: &str) -> String {
+        keys.curl(rest, Some(&self.path("ca.crt").display().to_string()), lead_id)
+    }
+
+    /// Shows each kind of credential, and returns the id of a lead.
+    pub(super) async fn tour(&self, address: SocketAddr, rest: SocketAddr, keys: &RestKeys) -> Result<String> {
         print_line!(
-            "leadgate {}: a gateway with TLS and three callers, and a simulated LeadSquared, in one process\n",
+            "leadgate {}: a gateway with TLS and four callers, and a simulated LeadSquared, in one process\n",
             env!("CARGO_PKG_VERSION")
         );
         print_line!("1. checkout creates a lead: its API key is in authorization");
@@ -253,10 +261,18 @@ impl SecureSetup {
 
         print_line!("6. An API key that the gateway does not know");
         let unknown = self.connect(address, Credential::File(UNKNOWN_KEY)).await?;
-        print_denied(get(&unknown, &lead_id).await)
+        print_denied(get(&unknown, &lead_id).await)?;
+
+        print_line!(
+            "7. legacy reads the lead with LeadSquared's own REST API: its pair of keys is where LeadSquared's keys were"
+        );
+        let ca = self.read("ca.crt")?;
+        let lead = keys.client(rest, Some(&ca))?.get(&lead_id).await?;
+        print_line!("   {} bytes of JSON\n", lead.len());
+        Ok(lead_id)
     }
 
-    pub(super) fn print_next_steps(&self, address: SocketAddr, admin: SocketAddr) {
+    pub(super) fn print_next_steps(&self, address: SocketAddr, curl: &str, admin: SocketAddr) {
         let (folder, port) = (self.folder.path().display(), address.port());
         print_line!(
             r#"The gateway and the simulated LeadSquared keep running until Ctrl-C, which deletes the keys and certificates in
@@ -268,6 +284,8 @@ impl SecureSetup {
       --cert {folder}/reports.crt --key {folder}/reports.key
 
   grpcurl -cacert {folder}/ca.crt -H "authorization: Bearer $(cat {folder}/{CHECKOUT_KEY})" localhost:{port} list
+
+  {curl}
 
   State of the quota:          http://{admin}/
 "#

@@ -124,6 +124,28 @@ impl Tracing {
     /// `method` is the name of the method, without a leading slash; `None`: no service has the method. Without
     /// `may_sample`, the RPC is never sampled.
     pub fn rpc(&self, headers: &HeaderMap, method: Option<&str>, may_sample: bool) -> (Trace, Span) {
+        let (trace, mut span) = self.server(headers, may_sample, || method.unwrap_or("unknown").to_owned());
+        span.set("rpc.system.name", "grpc");
+        span.set_with("rpc.method", || method.unwrap_or("_OTHER").to_owned());
+        (trace, span)
+    }
+
+    /// Continues the trace of the client of a REST request, or begins one. Returns the span of the request, and the trace with this
+    /// span as the parent. `route`: the path, if it is a known one.
+    pub fn rest(&self, headers: &HeaderMap, method: Option<&'static str>, route: Option<&str>) -> (Trace, Span) {
+        let (trace, mut span) = self.server(headers, true, || match (method, route) {
+            (Some(method), Some(route)) => format!("{method} {route}"),
+            (method, _) => method.unwrap_or("HTTP").to_owned(),
+        });
+        span.set("http.request.method", method.unwrap_or("_OTHER"));
+        if let Some(route) = route {
+            span.set_with("http.route", || route.to_owned());
+        }
+        (trace, span)
+    }
+
+    /// Continues the trace of a client, or begins one. `name` is called if the trace is sampled.
+    fn server(&self, headers: &HeaderMap, may_sample: bool, name: impl FnOnce() -> String) -> (Trace, Span) {
         let parent = Parent::read(headers);
         let Some(recorder) = &self.0 else {
             let id = parent.map_or(TraceId::INVALID, |parent| parent.trace_id);
@@ -150,13 +172,10 @@ impl Tracing {
             })),
             ..unsampled(parent.map_or(SpanId::INVALID, |parent| parent.span_id))
         };
-        let name = method.map_or(Cow::Borrowed("unknown"), |method| Cow::Owned(method.to_owned()));
-        let mut span = before.start(SpanKind::Server, name);
+        let mut span = before.start(SpanKind::Server, Cow::Owned(name()));
         if let Some(recorded) = &mut span.0 {
             recorded.data.parent_span_is_remote = parent.is_some();
         }
-        span.set("rpc.system.name", "grpc");
-        span.set("rpc.method", method.unwrap_or("_OTHER").to_owned());
         (span.trace(&before), span)
     }
 }

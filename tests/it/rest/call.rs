@@ -181,6 +181,37 @@ async fn a_request_id_returns_the_same_response_and_reads_ignore_it() {
 }
 
 #[tokio::test]
+async fn a_long_response_is_not_kept_but_its_call_is_not_made_again() {
+    let world = World::start().await;
+    for (length, is_kept) in [(256 * 1024, true), (256 * 1024 + 1, false)] {
+        let fault = FaultKind::Respond {
+            status: 200,
+            body: "x".repeat(length),
+            content_type: None,
+            commit: false,
+        };
+        world.fail_next("Lead.Create", fault);
+        let request_id = Uuid::new_v4().to_string();
+        let write = || pb::CallRequest {
+            request_id: request_id.clone(),
+            ..message("POST", CREATE, &[], "[]")
+        };
+        world.simulator.forget_calls();
+        let first = call(&world, write()).await.unwrap();
+        assert_eq!(first.body.len(), length);
+        match (is_kept, call(&world, write()).await) {
+            (true, again) => assert_eq!(again.unwrap(), first),
+            (false, again) => {
+                let error = seen(again.unwrap_err());
+                error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+                assert_eq!(error.retry_same_request_id(), Some("false"));
+            }
+        }
+        assert_eq!(world.calls("Lead.Create").len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn rejected_keys_are_an_error() {
     let world = World::start().await.warm().await;
     world.set_options(|options| options.secret_key = "another".to_owned());

@@ -9,17 +9,17 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::certificates::TlsFiles;
+use crate::certificates::{Authority, TlsFiles};
 use crate::harness::World;
 
-pub const ACCESS: &str = "lgr_legacy_0123456789abcdef";
-pub const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
-pub const OTHER: &str = "lgr_other_0123456789abcdef";
-pub const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ACCESS: &str = "lgr_legacy_0123456789abcdef";
+pub(super) const SECRET: &str = "a-secret-of-43-characters-012345678901234567";
+pub(super) const OTHER: &str = "lgr_other_0123456789abcdef";
+pub(super) const GET: &str = "/v2/LeadManagement.svc/Leads.GetById";
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// The settings of a listener with two callers.
-pub fn settings(rest: &str, caller: &str) -> String {
+pub(super) fn settings(rest: &str, caller: &str) -> String {
     let hash = KeyHash::of(SECRET);
     let keys = |access: &str| format!("rest_keys = [{{ access_key = \"{access}\", secret_key = \"{hash}\" }}]");
     format!(
@@ -30,24 +30,24 @@ pub fn settings(rest: &str, caller: &str) -> String {
     )
 }
 
-async fn world(rest: &str) -> World {
+pub(super) async fn world(rest: &str) -> World {
     World::with(Options::default(), &settings(rest, "")).await.warm().await
 }
 
-fn address(world: &World) -> SocketAddr {
+pub(super) fn address(world: &World) -> SocketAddr {
     world.rest.unwrap()
 }
 
-fn url(world: &World, path_and_query: &str) -> String {
+pub(super) fn url(world: &World, path_and_query: &str) -> String {
     format!("http://{}{path_and_query}", address(world))
 }
 
 /// The query with the keys of the caller `legacy`.
-pub fn keyed(query: &str) -> String {
+pub(super) fn keyed(query: &str) -> String {
     format!("accessKey={ACCESS}&secretKey={SECRET}&{query}")
 }
 
-async fn get(world: &World, path_and_query: &str) -> reqwest::Response {
+pub(super) async fn get(world: &World, path_and_query: &str) -> reqwest::Response {
     reqwest::get(url(world, path_and_query)).await.unwrap()
 }
 
@@ -62,7 +62,7 @@ async fn raw(world: &World, request: &[u8]) -> String {
 }
 
 /// Checks that a response is an error of leadgate. Returns its text.
-pub async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
+pub(super) async fn error(response: reqwest::Response, status: u16, kind: &str, reason: &str) -> String {
     let headers = response.headers().clone();
     assert_eq!(
         (response.status().as_u16(), &headers["x-leadgate-reason"]),
@@ -71,13 +71,12 @@ pub async fn error(response: reqwest::Response, status: u16, kind: &str, reason:
     assert_eq!(headers["content-type"], "application/json; charset=utf-8");
     assert_eq!(headers["cache-control"], "no-store");
     assert!(headers.contains_key("x-request-id"));
-    let body: Json = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-    assert_eq!(body.as_object().unwrap().len(), 3);
-    assert_eq!(
-        (&body["Status"], &body["ExceptionType"]),
-        (&"Error".into(), &kind.into())
-    );
-    body["ExceptionMessage"].as_str().unwrap().to_owned()
+    let body = response.text().await.unwrap();
+    let text = serde_json::from_str::<Json>(&body).unwrap()["ExceptionMessage"].clone();
+    // The keys have this order, as in LeadSquared's own errors.
+    let expected = format!(r#"{{"Status":"Error","ExceptionType":"{kind}","ExceptionMessage":{text}}}"#);
+    assert_eq!(body, expected);
+    text.as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -187,6 +186,15 @@ async fn a_write_is_sent_as_it_is() {
     assert_eq!(world.simulator.leads().len(), 1);
     let calls = world.calls("Lead.Create");
     assert_eq!(calls.len(), 1);
+    // A POST without a body has a length.
+    let merge = url(
+        &world,
+        &format!("/LeadManagement.svc/Lead.Merge?{}", keyed("masterId=x")),
+    );
+    assert_eq!(client.post(merge).send().await.unwrap().status(), 500);
+    let merge = &world.calls("Lead.Merge")[0];
+    assert_eq!(merge.header("content-length"), Some("0"));
+    assert_eq!(merge.header("content-type"), None);
     // An error of LeadSquared is a response.
     let again = client
         .post(url(&world, &format!("/LeadManagement.svc/Lead.Create?{}", keyed(""))))
@@ -343,6 +351,29 @@ async fn a_request_without_a_slot_gets_the_refusal_of_leadsquared() {
 }
 
 #[tokio::test]
+async fn a_call_that_leadsquared_refuses_until_its_time_ends_gets_a_refusal() {
+    for (endpoint, path) in [
+        ("Leads.GetById", GET),
+        ("Lead.Create", "/v2/LeadManagement.svc/Lead.Create"),
+    ] {
+        let world = world("max_wait = \"0s\"").await;
+        let refusals = Fault::new(endpoint, FaultKind::Refuse).times(1_000);
+        world.simulator.add_fault(refusals).unwrap();
+        let url = url(&world, &format!("{path}?{}", keyed("id=x")));
+        let client = reqwest::Client::new();
+        let request = match endpoint {
+            "Lead.Create" => client.post(url).body("[]"),
+            _ => client.get(url),
+        };
+        let response = request.send().await.unwrap();
+        assert!(response.headers().contains_key("retry-after"));
+        let text = error(response, 429, "MXAPIRateLimitExceededException", "DEADLINE_INFEASIBLE").await;
+        assert_eq!(text, "API calls exceeded the limit of 25 in 5 second(s)");
+        assert!(!world.calls(endpoint).is_empty());
+    }
+}
+
+#[tokio::test]
 async fn lost_responses_are_503_for_a_read_and_409_for_a_write() {
     let world = World::with(
         Options::default(),
@@ -452,6 +483,7 @@ async fn requests_are_counted_and_no_log_or_metric_has_a_key() {
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"200\"} 1",
         "leadgate_rest_requests_total{tenant=\"acme\",caller=\"legacy\",endpoint=\"other\",status=\"404\"} 1",
         "leadgate_rest_requests_total{tenant=\"unknown\",caller=\"other\",endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"401\"} 1",
+        "leadgate_auth_failures_total{reason=\"real_keys\"} 1",
         "leadgate_rest_duration_seconds_count{tenant=\"acme\",endpoint=\"LeadManagement.svc/Leads.GetById\"} 1",
         "leadgate_rest_queue_seconds_count{tenant=\"acme\"} 2",
         "leadgate_rest_writes_without_key_total{tenant=\"acme\"} 1",
@@ -607,6 +639,38 @@ async fn tls_is_that_of_the_server_without_client_certificates() {
         (200, http::Version::HTTP_11)
     );
     assert!(reqwest::get(self::url(&world, GET)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_listener_is_read_again() {
+    let files = TlsFiles::new();
+    let (cert, key) = (files.path("tls.crt"), files.path("tls.key"));
+    let settings = settings(&format!("tls = {{ cert_file = {cert:?}, key_file = {key:?} }}"), "");
+    let world = World::with(Options::default(), &settings).await;
+    let is_trusted = async |authority: &Authority| {
+        let root = reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .resolve("localhost", address(&world));
+        let url = format!("https://localhost:{}{GET}", address(&world).port());
+        client.build().unwrap().get(url).send().await.is_ok()
+    };
+    let new = Authority::new();
+    assert!(is_trusted(&files.server_authority).await && !is_trusted(&new).await);
+    files.write_server(&new.server());
+    world.write_settings(&settings);
+    let read_again = async {
+        while !is_trusted(&new).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, read_again).await.unwrap();
+    let metrics = world.page("/metrics").await.1;
+    let expiry = "leadgate_certificate_expiry_timestamp_seconds{file=";
+    assert!(
+        metrics.contains(&format!("{expiry}\"rest\"}}")) && !metrics.contains(&format!("{expiry}\"server\"}}")),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -3,3 +3,4 @@
 mod call;
 mod forwarding;
 mod listener;
+mod service;

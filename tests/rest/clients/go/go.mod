@@ -1,0 +1,3 @@
+module leadgate.example/rest-clients
+
+go 1.25
