@@ -93,6 +93,7 @@ impl PeerCalls {
         tracing::info!(
             target: "leadgate::rest",
             request_id = %execution.id,
+            trace_id = execution.trace.id().map(tracing::field::display),
             caller = &*execution.caller.name,
             tenant = execution.tenant.name(),
             endpoint,

@@ -85,7 +85,10 @@ impl Script {
                 tokio::spawn(async move {
                     let request = read_request(&mut stream).await;
                     let _ = stream.write_all(&response(&request)).await;
-                    seen.lock().unwrap().push(request);
+                    // leadgate itself reads the metadata.
+                    if !request.starts_with(b"GET /v2/LeadManagement.svc/") {
+                        seen.lock().unwrap().push(request);
+                    }
                 });
             }
         });
