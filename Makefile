@@ -19,7 +19,7 @@ GRPC_TOOLS := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 github.com/boja
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary with all optimizations, for this machine.
 DIST_BIN := $(TARGET)/dist/leadgate
-# The binary that the client tests, the incidents, the browser tests and `make hostile` run.
+# The binary that the client tests, the incidents, the browser tests, `make hostile` and `make hostile-rest` run.
 LEADGATE_BIN ?= $(DIST_BIN)
 INCIDENTS := $(sort $(filter-out %/incident.py,$(wildcard examples/incidents/*.py)))
 REQUIREMENTS := tools/requirements.txt examples/incidents/requirements.txt
@@ -180,7 +180,12 @@ postgres-versions: postgres ## Runs the tests of the store with the oldest suppo
 .PHONY: hostile
 hostile: release-binary ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
 	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"
-	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" cargo test --locked --test hostile -- --nocapture
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" cargo test --locked --test hostile hostile_clients -- --nocapture
+
+.PHONY: hostile-rest
+hostile-rest: release-binary ## Measures what bad requests to the REST listener cost good clients, in less than half an hour (LEADGATE_HOSTILE_ATTACK="no keys": only this input)
+	@echo "== hostile-rest: good clients are served beside bad requests, which cost no memory and no slots"
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" cargo test --locked --test hostile rest:: -- --nocapture
 
 .PHONY: crash
 crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)

@@ -13,6 +13,9 @@ use crate::process::Process;
 
 /// Maximum time from the start of a process until it is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The keys of each account.
+pub(crate) const ACCESS_KEY: &str = "bench-access-key";
+pub(crate) const SECRET_KEY: &str = "bench-secret-key";
 
 /// What differs between the gateways of the bench.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) upstream: String,
     /// Calls in a window.
     pub(crate) calls: u32,
+    /// Bulk calls in a window. `None`: as many as calls.
+    pub(crate) bulk: Option<u32>,
     pub(crate) window: &'static str,
     /// Whether reads use bulk calls.
     pub(crate) batching: bool,
@@ -34,6 +39,7 @@ impl Plan {
         Self {
             upstream: upstream.to_owned(),
             calls: 200,
+            bulk: None,
             window: "10ms",
             batching: false,
             tenants: 1,
@@ -56,11 +62,12 @@ impl Plan {
             batching,
             ..
         } = self;
+        let bulk = self.bulk.unwrap_or(*calls);
         for tenant in 0..self.tenants {
             let _ = write!(
                 text,
-                "[tenants.t{tenant}]\nbase_url = \"http://{upstream}\"\naccess_key = \"bench-access-key\"\nsecret_key = \
-                 \"bench-secret-key\"\n[tenants.t{tenant}.limits]\ncalls = {calls}\nbulk = {calls}\nwindow = \"{window}\"\n\
+                "[tenants.t{tenant}]\nbase_url = \"http://{upstream}\"\naccess_key = \"{ACCESS_KEY}\"\nsecret_key = \
+                 \"{SECRET_KEY}\"\n[tenants.t{tenant}.limits]\ncalls = {calls}\nbulk = {bulk}\nwindow = \"{window}\"\n\
                  queue = 1000000\nqueue_per_caller = 1000000\n[tenants.t{tenant}.batching]\nreads = {batching}\n"
             );
         }
@@ -114,16 +121,21 @@ impl Gateway {
 
     /// The number of calls that wait for a slot.
     pub(crate) fn waiting(&self) -> u64 {
-        let text = get(&self.admin, "/metrics").unwrap_or_default();
+        let text = self.metrics();
         let lines = text.lines().filter(|line| line.starts_with("leadgate_quota_waiting{"));
         lines
             .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
             .sum()
     }
+
+    /// The response of the admin port with the metrics.
+    pub(crate) fn metrics(&self) -> String {
+        get(&self.admin, "/metrics").unwrap_or_default()
+    }
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }

@@ -22,6 +22,7 @@ mod gateway;
 mod harness;
 #[path = "../it/hostile/raw.rs"]
 mod raw;
+mod rest;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::account::Account;
 use crate::auth::{call, callers};
 use crate::certificates::TlsFiles;
-use crate::harness::concurrently;
+use crate::harness::{concurrently, listen};
 
 const GET_LEAD: &str = "/leadgate.v1.LeadService/GetLead";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -122,5 +122,54 @@ async fn unknown_clients_are_named_in_the_log_and_do_not_fill_it() {
     let metrics = metrics.text().await.unwrap();
     let failed = format!("leadgate_tls_handshakes_failed_total{{reason=\"error\"}} {COUNT}\n");
     assert!(metrics.contains(&failed), "{metrics}");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_without_a_valid_pair_of_keys_do_not_fill_the_log() {
+    let rest = listen().await.local_addr().unwrap();
+    let account = Account::open(Options::default(), &format!("[rest]\nlisten = \"{rest}\"\n")).await;
+    let process = account.process().await;
+    let mut child = process.start();
+    let listening = async {
+        while TcpStream::connect(rest).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, listening).await.unwrap();
+    let log = account.folder.path().join("log");
+    let options = Options::default();
+    let keys = format!("accessKey={}&secretKey={}", options.access_key, options.secret_key);
+    let url = format!("http://{rest}/v2/LeadManagement.svc/Leads.GetById?{keys}");
+    let client = reqwest::Client::new();
+    let request = || {
+        let request = client.get(&url);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    for status in concurrently((0..COUNT).map(|_| request())).await {
+        assert_eq!(status, 401);
+    }
+    let mut made = COUNT;
+    let all_counted = async {
+        loop {
+            request().await;
+            made += 1;
+            // Also until the line is written.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let lines = lines(&log, "rest request finished");
+            let suppressed = lines.iter().filter_map(|line| line["suppressed"].as_u64()).sum::<u64>();
+            if lines.len() + usize::try_from(suppressed).unwrap() == made {
+                return lines;
+            }
+        }
+    };
+    let written = tokio::time::timeout(LIMIT, all_counted).await.unwrap();
+    assert!(written.len() < COUNT / 2, "{}", written.len());
+    for line in &written {
+        assert_eq!(
+            (&line["peer"], &line["auth_failure"]),
+            (&"127.0.0.1".into(), &"real_keys".into())
+        );
+    }
     child.kill().await.unwrap();
 }
