@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::body::{self, BodyError};
+use super::body::{BodyError, RequestBody};
 use super::cors::{self, Origin};
 use super::credentials::{Keys, without_keys};
 use super::errors::{FailedCall, METHODS, RestError};
 use super::execution::Execution;
 use super::public_host;
+use super::request_log::{OTHER_ENDPOINT, RequestLog};
 use super::shared::Shared;
 use crate::audit::RpcAudit;
 use crate::context::Criticality;
@@ -27,32 +28,10 @@ use crate::error::{Error, ErrorKind};
 use crate::gateway::{Gateway, audited_rest_name, is_rest_read, rest_name};
 use crate::grpc::{CRITICALITY, error_reason, tenant_name};
 use crate::identity::RestCaller;
-use crate::telemetry::metrics::RestRequest;
-use crate::telemetry::trace::{Span, Trace};
 use crate::tenant::Tenant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_WAIT: &str = "x-leadgate-max-wait";
-/// The endpoint of a request whose path is not known.
-const OTHER_ENDPOINT: &str = "other";
-
-/// The facts about a request, for its log line.
-#[derive(Default)]
-struct Facts {
-    caller: Option<Arc<str>>,
-    tenant: Option<String>,
-    endpoint: Option<&'static str>,
-    reason: Option<&'static str>,
-    /// Why the caller is not known.
-    auth_failure: Option<&'static str>,
-    /// The replica that has made the call, if it is another one.
-    forwarded_to: Option<Arc<str>>,
-    /// How long it waited for its slots.
-    queued: Option<Duration>,
-    trace: Trace,
-    /// Whether the body was read, so that the connection can be used for another request.
-    is_read: bool,
-}
 
 /// The head of a request, checked.
 struct Head {
@@ -64,27 +43,19 @@ struct Head {
 
 /// Serves one request.
 pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (start, id) = (Instant::now(), Uuid::now_v7().to_string());
     let (parts, body) = request.into_parts();
-    let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let headers = &parts.headers;
     let head = head(&parts);
     let method = RestMethod::named(parts.method.as_str()).map(RestMethod::name);
     let route = head.as_ref().ok().and_then(|head| route(&head.call));
-    let (trace, span) = shared.tracing.rest(&parts.headers, method, route.as_deref());
-    let mut facts = Facts {
-        is_read: body.is_end_stream(),
-        trace,
-        ..Facts::default()
-    };
-    let origin = Origin::of(&parts.headers, &shared.settings.cors_origins);
-    let is_preflight = cors::is_preflight(&parts.method, &parts.headers);
+    let (trace, span) = shared.tracing.rest(headers, method, route.as_deref());
+    let mut log = RequestLog::new(shared.clone(), peer, trace, span);
+    let mut body = RequestBody::new(body);
+    let origin = Origin::of(headers, &shared.settings.cors_origins);
     let result = match &origin {
         Origin::Other => Err(RestError::not_allowed()),
-        Origin::Listed(_) if is_preflight => Ok(None),
-        Origin::None | Origin::Listed(_) => {
-            let called = call(&shared, &parts, head, body, &id, start, &mut facts).await;
-            called.map(Some)
-        }
+        Origin::Listed(_) if cors::is_preflight(&parts.method, headers) => Ok(None),
+        Origin::None | Origin::Listed(_) => call(&shared, &parts, head, &mut body, &mut log).await.map(Some),
     };
     let response = match result {
         Ok(Some(response)) => response,
@@ -95,55 +66,27 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
             response
         }
         Err(error) => {
-            facts.reason = Some(error.reason);
+            log.facts.reason = Some(error.reason);
             error.into_response()
         }
     };
     let mut response = response.map(Full::from);
-    let headers = response.headers_mut();
-    origin.add_to(headers);
+    let is_read = body.is_read();
+    // A client that waits for 100 Continue sends no body after an error.
+    if !is_read && !headers.contains_key(EXPECT) {
+        shared.discards.spawn(body.discard(shared.settings.max_body_bytes));
+    }
+    let returned = response.headers_mut();
+    origin.add_to(returned);
     // Bytes that were not read are never taken for a request.
-    if is_chunked || !facts.is_read {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !is_read || headers.contains_key(TRANSFER_ENCODING) {
+        returned.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
+    returned.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&log.id) {
+        returned.insert(REQUEST_ID, id);
     }
-    end_span(span, &facts, response.status());
-    let took = start.elapsed();
-    shared.metrics.rest_request(&RestRequest {
-        // A request with the keys of an account is not one of its callers.
-        tenant: facts.tenant.as_deref().filter(|_| facts.caller.is_some()),
-        caller: facts.caller.as_deref(),
-        endpoint: facts.endpoint.unwrap_or(OTHER_ENDPOINT),
-        status: response.status().as_u16(),
-        took,
-        queued: facts.queued,
-    });
-    // Clients without a valid pair of keys must not fill the log.
-    let peer = facts.caller.is_none().then_some(peer);
-    let suppressed = match peer.map(|_| shared.unknown_callers.admit(Instant::now())) {
-        Some(None) => return response,
-        suppressed => suppressed.flatten(),
-    };
-    tracing::info!(
-        target: "leadgate::rest",
-        request_id = %id,
-        trace_id = facts.trace.id().map(tracing::field::display),
-        caller = facts.caller.as_deref(),
-        peer = peer.map(tracing::field::display),
-        auth_failure = facts.auth_failure,
-        tenant = facts.tenant.as_deref(),
-        endpoint = facts.endpoint,
-        status = response.status().as_u16(),
-        reason = facts.reason,
-        forwarded_to = facts.forwarded_to.as_deref(),
-        queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
-        took_ms = took.as_millis() as u64,
-        suppressed,
-        "rest request finished"
-    );
+    log.end(response.status());
     response
 }
 
@@ -153,37 +96,14 @@ fn route(call: &RestCall) -> Option<String> {
     (name != OTHER_ENDPOINT).then(|| format!("/v2/{name}"))
 }
 
-/// Ends the span of a request.
-fn end_span(mut span: Span, facts: &Facts, status: StatusCode) {
-    if facts.caller.is_none() {
-        // Strangers do not decide how much is exported.
-        span.ignore_parent();
-    }
-    span.set("http.response.status_code", i64::from(status.as_u16()));
-    for (attribute, value) in [
-        ("leadgate.caller", facts.caller.as_deref()),
-        ("leadgate.tenant", facts.tenant.as_deref()),
-        ("leadgate.reason", facts.reason),
-    ] {
-        if let Some(value) = value {
-            span.set_with(attribute, || value.to_owned());
-        }
-    }
-    if status.is_server_error() {
-        span.fail(facts.reason.unwrap_or("UPSTREAM_ERROR"));
-    }
-}
-
 async fn call(
     shared: &Arc<Shared>,
     parts: &http::request::Parts,
     head: Result<Head, RestError>,
-    body: Incoming,
-    id: &str,
-    start: Instant,
-    facts: &mut Facts,
+    body: &mut RequestBody,
+    log: &mut RequestLog,
 ) -> Result<Response<Bytes>, RestError> {
-    let head = head?;
+    let (head, facts) = (head?, &mut log.facts);
     facts.endpoint = Some(rest_name(&head.call));
     let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
     let Some(identified) = keys.caller(&shared.authenticator) else {
@@ -201,11 +121,11 @@ async fn call(
     };
     let caller = identified.caller.clone();
     facts.caller = Some(caller.name.clone());
-    let audit = shared.audit.clone().filter(|_| !head.is_read).map(|log| {
+    let audit = shared.audit.clone().filter(|_| !head.is_read).map(|audit| {
         let method = audited_rest_name(&head.call);
-        Arc::new(RpcAudit::new(log, &method, &caller.name, id, error_reason))
+        Arc::new(RpcAudit::new(audit, &method, &caller.name, &log.id, error_reason))
     });
-    let result = permitted(shared, parts, head, identified, body, id, start, facts, audit.clone()).await;
+    let result = permitted(shared, parts, head, identified, body, log, audit.clone()).await;
     if let (Err(error), Some(audit)) = (&result, audit) {
         // Nothing happens if the call has a line of its own.
         audit.refused(None, error.reason).await;
@@ -214,16 +134,13 @@ async fn call(
 }
 
 /// Makes the call of a known caller.
-#[expect(clippy::too_many_arguments, reason = "each is known at another time")]
 async fn permitted(
     shared: &Arc<Shared>,
     parts: &http::request::Parts,
     head: Head,
     identified: RestCaller,
-    body: Incoming,
-    id: &str,
-    start: Instant,
-    facts: &mut Facts,
+    body: &mut RequestBody,
+    log: &mut RequestLog,
     audit: Option<Arc<RpcAudit>>,
 ) -> Result<Response<Bytes>, RestError> {
     let RestCaller { caller, tenant } = identified;
@@ -253,7 +170,7 @@ async fn permitted(
         Ok(tenant) => tenant.clone(),
         Err(error) => return Err(failed(&error, None, None)),
     };
-    facts.tenant = Some(tenant.name().to_owned());
+    log.facts.tenant = Some(tenant.name().to_owned());
     if let Some(audit) = &audit {
         audit.set_tenant(tenant.name());
     }
@@ -265,7 +182,7 @@ async fn permitted(
         Err(retry_after) => return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call)),
     };
     let unfinished = shared.limits.body();
-    let read = body::read(body, settings.max_body_bytes, settings.body_timeout, unfinished);
+    let read = body.read(settings.max_body_bytes, settings.body_timeout, unfinished);
     let bytes = match read.await {
         Ok(bytes) => bytes,
         Err(BodyError::Invalid(error)) => return Err(error),
@@ -274,7 +191,6 @@ async fn permitted(
             return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call));
         }
     };
-    facts.is_read = true;
     if call.method != RestMethod::Get {
         call.body = bytes;
     }
@@ -288,17 +204,18 @@ async fn permitted(
         call,
         caller: caller.clone(),
         tenant: tenant.clone(),
-        id: id.into(),
-        received: start,
+        id: log.id.as_str().into(),
+        received: log.start,
         criticality: criticality.or(default_criticality).unwrap_or_default(),
         // The time for the body does not count.
         slot_by: Instant::now() + max_wait,
         refusal_status,
         audit,
-        trace: facts.trace.clone(),
+        trace: log.trace.clone(),
     };
     let made = execution.make(shared.forwarding.as_ref(), shared.upstream_timeout);
     let (result, forwarded_to) = made.await;
+    let facts = &mut log.facts;
     facts.forwarded_to = forwarded_to;
     let mut reply = result.map_err(|error| fail(error, &execution.call))?;
     facts.queued = Some(reply.queued);

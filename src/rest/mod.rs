@@ -9,6 +9,7 @@
 //! * `credentials` finds the keys of a request.
 //! * `body` reads the body of a request.
 //! * `cors` allows the requests of pages in browsers.
+//! * `request_log` ends each request in the log, the metrics and the traces.
 //! * `public_host` replaces the host in one response.
 //! * `errors` has the errors of leadgate in the form of LeadSquared.
 
@@ -21,6 +22,7 @@ mod execution;
 mod handler;
 mod peer;
 mod public_host;
+mod request_log;
 mod server;
 mod settings;
 mod shared;

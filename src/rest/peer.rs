@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use tokio::time::Instant;
 
-use super::body::{self, BodyError};
+use super::body::{BodyError, RequestBody};
 use super::errors::{FailedCall, RestError};
 use super::execution::Execution;
 use super::settings::RestSettings;
@@ -55,7 +55,8 @@ impl PeerCalls {
         } = forwarded;
         let (parts, body) = request.into_parts();
         let settings = &self.settings;
-        let read = body::read(body, settings.max_body_bytes, settings.body_timeout, self.limits.body());
+        let mut body = RequestBody::new(body);
+        let read = body.read(settings.max_body_bytes, settings.body_timeout, self.limits.body());
         let body = match read.await {
             Ok(body) => body,
             Err(BodyError::Invalid(error)) => return Ok(refusal(error)),

@@ -75,6 +75,7 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
         limits,
         tracing,
         unknown_callers: LineLimit::default(),
+        discards: TaskTracker::new(),
         forwarding,
         upstream_timeout,
         draining: stop.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::settings::RestSettings;
 use crate::audit::AuditLog;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) tracing: Tracing,
     /// The log lines of clients without a valid pair of keys.
     pub(super) unknown_callers: LineLimit,
+    /// The tasks that read what clients still send after a response.
+    pub(super) discards: TaskTracker,
     /// `None`: this process serves every account.
     pub(super) forwarding: Option<RestForwarding>,
     /// The longest `upstream.timeout` of all accounts.

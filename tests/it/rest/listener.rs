@@ -689,6 +689,41 @@ async fn a_client_that_leaves_before_its_call_is_sent_costs_nothing() {
     world.until(&waiting(0)).await;
     get(&world, &path).await;
     assert_eq!(world.calls("Leads.GetById").len(), 2);
+    let endpoint = "endpoint=\"LeadManagement.svc/Leads.GetById\",status=\"499\"";
+    world
+        .until(&format!(
+            "leadgate_rest_requests_total{{tenant=\"acme\",caller=\"legacy\",{endpoint}}} 1"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_body_sees_an_early_error() {
+    let max = 16 * 1024 * 1024;
+    let world = world(&format!("max_body_bytes = {max}")).await;
+    for (query, length, status) in [("", max, "401"), (&*keyed(""), 2 * max, "413")] {
+        let mut stream = TcpStream::connect(address(&world)).await.unwrap();
+        let head = format!(
+            "POST /v2/LeadManagement.svc/Lead.Create?{query} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Larger than the buffers of the sockets.
+        stream.write_all(&vec![b' '; max]).await.unwrap();
+        let mut response = vec![];
+        let reading = tokio::time::timeout(LIMIT, stream.read_to_end(&mut response)).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status}")) && reading.is_ok(),
+            "{response}"
+        );
+    }
+    // A client that waits for the response before it sends its body gets it at once.
+    let mut stream = TcpStream::connect(address(&world)).await.unwrap();
+    let head = "POST /v2/LeadManagement.svc/Lead.Create HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 401"), "{response}");
 }
 
 #[tokio::test]
