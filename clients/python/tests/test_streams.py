@@ -110,6 +110,19 @@ def test_an_import_whose_stream_ends_early_continues(client, fake):
     assert len(fake.received) == 2
 
 
+def test_rows_that_a_gateway_at_its_end_has_not_sent_are_sent_again(client, fake):
+    status = Failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", retry=0.1).status
+
+    def end(requests, _):
+        yield done(next(requests))
+        yield ImportLeadsResponse(sequence=next(requests).sequence, error=status)
+
+    fake.script = [end, lambda requests, _: map(done, requests)]
+    results = import_rows(client, fake, rows_of("ending", 5))
+    assert sorted(result.request.sequence for result in results) == list(range(5))
+    assert all(result.error is None for result in results)
+
+
 def test_an_import_that_makes_no_progress_ends_at_its_deadline(client, fake):
     fake.script = [LOST] * 100
     started = time.monotonic()

@@ -397,7 +397,11 @@ class Rows:
         return tuple(self._rows.copy().values())
 
     def finish(self, response: ImportLeadsResponse) -> ImportResult | None:
-        """Returns the result of a row, once."""
+        """Returns the result of a row, once. Raises an error if the gateway ends and has not sent the row."""
+        if response.HasField("error"):
+            failure = Error.from_status(response.error, "")
+            if failure.reason == ErrorReason.SHUTTING_DOWN:
+                raise failure
         row = self._rows.pop(response.sequence, None)
         if row is None:
             return None
