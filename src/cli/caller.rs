@@ -18,7 +18,7 @@ const MAX_INPUT: u64 = 4096;
 pub(crate) enum CallerCommand {
     /// Make an API key for a caller. Prints the key to standard output, once, and its line of the settings to standard error.
     New {
-        /// The name of the caller: 1 to 64 letters, digits, - _ or .
+        /// The name of the caller: 1 to 64 letters, digits, hyphens, underscores and dots
         name: String,
         /// Make a pair of keys of the REST listener instead. Prints access_key=... and secret_key=... as two lines.
         #[arg(long)]

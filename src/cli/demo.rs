@@ -102,7 +102,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let (server, callers) = setup.as_ref().map(SecureSetup::settings).unwrap_or_default();
     let rest_keys = RestKeys::generate();
     let settings = format!(
-        "[server]\nlisten = \"{address}\"\n{server}[rest]\nlisten = \"{}\"\n{callers}{}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
+        "[server]\nlisten = \"{address}\"\n{server}[rest]\nlisten = \"{}\"\ncors_origins = [\"*\"]\n{callers}{}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
          [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
          [tenants.demo.sharing]\ndefault_activity_type = 201\npoll_every = \"500ms\"\npoll_at_most = \"2s\"\n",
         options.rest,

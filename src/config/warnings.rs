@@ -15,6 +15,8 @@ use crate::grpc;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, CallerIdentity, JwksSource};
 
+const NO_LISTENER: &str = ".rest_keys: cannot be used without rest.listen";
+
 /// Which credentials of callers can be used.
 #[derive(Clone, Copy, Debug)]
 pub struct UsableCredentials {
@@ -146,15 +148,34 @@ impl UsableCredentials {
     /// Returns a text for each setting of a caller that is valid and probably not meant.
     pub fn warnings(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
         match self.mode {
-            AuthMode::None => self.ignored_identities(callers),
+            AuthMode::None => {
+                let mut warnings = self.ignored_identities(callers);
+                warnings.extend(self.unusable_rest_keys(callers));
+                warnings
+            }
             AuthMode::Callers => self.unusable_identities(callers),
         }
+    }
+
+    /// The callers of the REST listener, which it identifies in each mode.
+    fn unusable_rest_keys(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
+        let mut warnings = vec![];
+        for (name, caller) in callers
+            .iter()
+            .filter(|(_, caller)| !caller.identity.rest_keys.is_empty())
+        {
+            if !self.has_rest {
+                warnings.push(format!("callers.{name}{NO_LISTENER}"));
+            }
+            warnings.extend(unusable_rules(name, &caller.identity.permissions));
+        }
+        warnings
     }
 
     fn ignored_identities(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
         let is_ignored = |identity: &CallerIdentity| {
             // The REST listener always identifies its callers.
-            let of_rest = match self.has_rest && !identity.rest_keys.is_empty() {
+            let of_rest = match !identity.rest_keys.is_empty() {
                 true => CallerIdentity {
                     api_keys: vec![],
                     certificates: vec![],
@@ -186,10 +207,8 @@ impl UsableCredentials {
         if callers.is_empty() {
             warnings.push("callers: there is no [callers.NAME], so every RPC fails with CALLER_UNKNOWN".to_owned());
         }
-        let paths = grpc::rpc_paths();
         for (name, caller) in callers {
             let identity = &caller.identity;
-            let Permissions { tenants, allow, .. } = &identity.permissions;
             let has_usable = !identity.api_keys.is_empty()
                 || (!identity.certificates.is_empty() && has_client_ca)
                 || (!identity.subjects.is_empty() && has_issuer)
@@ -202,25 +221,39 @@ impl UsableCredentials {
                 warn(".subjects: cannot be used without [auth.jwt]");
             }
             if !identity.rest_keys.is_empty() && !has_rest {
-                warn(".rest_keys: cannot be used without rest.listen");
+                warn(NO_LISTENER);
             }
             if !has_usable {
                 warn(": has no credential that can be used, so no call can belong to this caller");
             }
-            if allow.is_empty() {
-                warn(".allow: is empty, so the caller may do nothing");
-            }
-            if tenants.is_empty() {
-                warn(".tenants: is empty, so the caller may use no tenant");
-            }
-            for pattern in allow.iter().filter(|pattern| !pattern.is_rest()) {
-                if !paths.iter().any(|path| pattern.matches(path)) {
-                    warn(&format!(".allow: \"{pattern}\" matches no RPC"));
-                }
-            }
+            warnings.extend(unusable_rules(name, &identity.permissions));
         }
         warnings
     }
+}
+
+/// Returns a text for each rule of a caller that allows nothing.
+fn unusable_rules(name: &str, permissions: &Permissions) -> Vec<String> {
+    let Permissions { tenants, allow, .. } = permissions;
+    let (mut warnings, paths) = (vec![], grpc::rpc_paths());
+    let mut warn = |text: &str| warnings.push(format!("callers.{name}{text}"));
+    if allow.is_empty() {
+        warn(".allow: is empty, so the caller may do nothing");
+    }
+    if tenants.is_empty() {
+        warn(".tenants: is empty, so the caller may use no tenant");
+    }
+    for pattern in allow.iter().filter(|pattern| !pattern.is_rest()) {
+        if !paths.iter().any(|path| pattern.matches(path)) {
+            let text = pattern.to_string();
+            let meant = match text.to_ascii_lowercase().contains(".svc/") {
+                true => format!("; did you mean \"REST:{text}\"?"),
+                false => String::new(),
+            };
+            warn(&format!(".allow: \"{text}\" matches no RPC{meant}"));
+        }
+    }
+    warnings
 }
 
 /// Logs the settings that are valid and probably not meant.
@@ -337,6 +370,21 @@ mod tests {
                 "callers.a.rest_keys: cannot be used without rest.listen",
                 "callers.a: has no credential that can be used, so no call can belong to this caller",
             ]
+        );
+        for mode in ["", callers] {
+            let mistaken = caller.replace("REST:*", "LeadManagement.svc/*").replace("\"acme\"", "");
+            assert_eq!(
+                warnings(&format!("{mode}\n{rest}\n{mistaken}")),
+                [
+                    "callers.a.tenants: is empty, so the caller may use no tenant",
+                    "callers.a.allow: \"LeadManagement.svc/*\" matches no RPC; did you mean \"REST:LeadManagement.svc/*\"?",
+                ],
+                "{mode}"
+            );
+        }
+        assert_eq!(
+            warnings(&caller),
+            ["callers.a.rest_keys: cannot be used without rest.listen"]
         );
         let ignored = warnings(&format!("{rest}\n{caller}\napi_keys = [\"{hash}\"]"));
         assert!(

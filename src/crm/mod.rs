@@ -631,6 +631,11 @@ impl Client {
             let Some(by) = retries.slot_by() else {
                 return quota.acquire(context, request, requeue).await;
             };
+            // A first attempt gets a free slot also if this process was slow until here.
+            let by = match requeue {
+                None => by.max(Instant::now()),
+                Some(_) => by,
+            };
             // The deadline of a call in the queue is that of its response.
             let waiting = RequestContext {
                 deadline: by + quota.usual_latency(request.endpoint) + MIN_PATIENCE,

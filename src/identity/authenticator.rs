@@ -100,6 +100,11 @@ impl Authenticator {
         self.registry.load().named(name)
     }
 
+    /// The caller of an access key of the REST listener, whatever the secret key is.
+    pub fn claimed_rest_caller(&self, access: &[u8]) -> Option<Arc<Caller>> {
+        self.registry.load().claimed_rest_caller(access)
+    }
+
     /// The caller of a pair of keys of the REST listener, in any mode.
     pub fn identify_rest(&self, access: &[u8], secret: &[u8]) -> Option<RestCaller> {
         self.registry.load().identify_rest(access, secret)

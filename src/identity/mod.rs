@@ -175,6 +175,12 @@ impl Registry {
         known.filter(|_| is_valid).map(|(_, caller)| caller.clone())
     }
 
+    /// The caller of an access key of the REST listener, whatever the secret key is.
+    pub fn claimed_rest_caller(&self, access: &[u8]) -> Option<Arc<Caller>> {
+        let known = self.rest_keys.get(&KeyHash::of_bytes(access));
+        known.map(|(_, rest)| rest.caller.clone())
+    }
+
     /// Adds the pairs of keys of a caller. Access keys of other pairs are conflicts.
     fn add_rest_keys(&mut self, caller: &Arc<Caller>, keys: &[RestKey]) -> Vec<CredentialConflict> {
         let mut conflicts = Vec::new();

@@ -258,10 +258,13 @@ impl fmt::Display for MethodPattern {
 
 /// The pattern of endpoints of the REST API.
 fn rest_pattern(text: &str) -> Result<Part, &'static str> {
-    const EXPECTED: &str = "must be \"REST:*\" or REST:SERVICE.svc/OPERATION, such as \"REST:LeadManagement.svc/Leads.*\"; a * \
-        stands only at the end";
+    const EXPECTED: &str = "must be \"REST:*\" or REST:SERVICE.svc/OPERATION, such as \"REST:LeadManagement.svc/Leads.*\", without \
+        /v2/; a * stands only at the end";
     let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
     let folded = text.to_ascii_lowercase();
+    if folded.starts_with('/') || folded.starts_with("v2/") {
+        return Err(EXPECTED);
+    }
     match folded.strip_suffix('*') {
         Some(start) if is_name(start) => Ok(Part::StartsWith(start.to_owned())),
         None if is_name(&folded) && folded.contains('/') => Ok(Part::Exactly(folded)),
@@ -347,7 +350,16 @@ mod tests {
         ] {
             assert!(!matches(pattern, bulk), "{pattern}");
         }
-        for text in ["REST:", "REST:a b/c", "REST:*x", "REST:a/*b", "REST:name", "rest:*"] {
+        for text in [
+            "REST:",
+            "REST:a b/c",
+            "REST:*x",
+            "REST:a/*b",
+            "REST:name",
+            "rest:*",
+            "REST:/v2/a.svc/*",
+            "REST:V2/a.svc/b",
+        ] {
             assert!(text.parse::<MethodPattern>().is_err(), "{text}");
         }
         let rest: MethodPattern = "REST:*".parse().unwrap();

@@ -1,5 +1,7 @@
 //! The keys of a request: in its headers or in its query.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
 use crate::domain::rest::{decoded, is_key_name, parameters};
@@ -28,6 +30,20 @@ impl Keys {
         }
         let in_headers = values(ACCESS_HEADER).zip(values(SECRET_HEADER));
         Self(in_headers.chain(access.into_iter().zip(secret)).collect())
+    }
+
+    /// Whether there is no pair.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name of the caller whose access key is among them.
+    pub(super) fn claimed_caller(&self, authenticator: &Authenticator) -> Option<Arc<str>> {
+        let mut callers = self
+            .0
+            .iter()
+            .map(|(access, _)| authenticator.claimed_rest_caller(access));
+        callers.find_map(|caller| Some(caller?.name.clone()))
     }
 
     /// The tenant whose own keys are among them.

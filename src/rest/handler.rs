@@ -32,6 +32,8 @@ use crate::tenant::Tenant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_WAIT: &str = "x-leadgate-max-wait";
+/// Maximum length of the operation of an unknown endpoint in the log.
+const MAX_OPERATION: usize = 128;
 
 /// The head of a request, checked.
 struct Head {
@@ -48,12 +50,16 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
     let head = head(&parts);
     let method = RestMethod::named(parts.method.as_str()).map(RestMethod::name);
     let route = head.as_ref().ok().and_then(|head| route(&head.call));
-    let (trace, span) = shared.tracing.rest(headers, method, route.as_deref());
-    let mut log = RequestLog::new(shared.clone(), peer, trace, span);
+    let traced = shared.tracing.rest(headers, method, route.as_deref());
+    let mut log = RequestLog::new(shared.clone(), peer, method, traced);
+    log.facts.endpoint = head.as_ref().ok().map(|head| rest_name(&head.call));
     let mut body = RequestBody::new(body);
     let origin = Origin::of(headers, &shared.settings.cors_origins);
     let result = match &origin {
-        Origin::Other => Err(RestError::not_allowed()),
+        Origin::Other => {
+            log.facts.rule = Some("origin");
+            Err(RestError::not_allowed())
+        }
         Origin::Listed(_) if cors::is_preflight(&parts.method, headers) => Ok(None),
         Origin::None | Origin::Listed(_) => call(&shared, &parts, head, &mut body, &mut log).await.map(Some),
     };
@@ -96,6 +102,16 @@ fn route(call: &RestCall) -> Option<String> {
     (name != OTHER_ENDPOINT).then(|| format!("/v2/{name}"))
 }
 
+/// The operation of an unknown endpoint. Segments with four digits or more may be ids.
+fn operation(call: &RestCall) -> String {
+    let segment = |segment: &str| match segment.bytes().filter(u8::is_ascii_digit).count() {
+        0..4 => segment.to_owned(),
+        _ => "*".to_owned(),
+    };
+    let path = call.path.folded().split('/').map(segment).collect::<Vec<_>>().join("/");
+    path.chars().take(MAX_OPERATION).collect()
+}
+
 async fn call(
     shared: &Arc<Shared>,
     parts: &http::request::Parts,
@@ -104,7 +120,6 @@ async fn call(
     log: &mut RequestLog,
 ) -> Result<Response<Bytes>, RestError> {
     let (head, facts) = (head?, &mut log.facts);
-    facts.endpoint = Some(rest_name(&head.call));
     let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
     let Some(identified) = keys.caller(&shared.authenticator) else {
         let failure = match keys.tenant_of_real_keys(&shared.tenants) {
@@ -113,7 +128,14 @@ async fn call(
                 facts.tenant = Some(tenant);
                 "real_keys"
             }
-            None => "unknown_rest_key",
+            None if keys.is_empty() => "no_rest_key",
+            None => {
+                facts.claimed_caller = keys.claimed_caller(&shared.authenticator);
+                match &facts.claimed_caller {
+                    Some(_) => "wrong_rest_secret",
+                    None => "unknown_rest_key",
+                }
+            }
         };
         shared.metrics.auth_failed(failure);
         facts.auth_failure = Some(failure);
@@ -121,6 +143,7 @@ async fn call(
     };
     let caller = identified.caller.clone();
     facts.caller = Some(caller.name.clone());
+    facts.operation = (rest_name(&head.call) == OTHER_ENDPOINT).then(|| operation(&head.call));
     let audit = shared.audit.clone().filter(|_| !head.is_read).map(|audit| {
         let method = audited_rest_name(&head.call);
         Arc::new(RpcAudit::new(audit, &method, &caller.name, &log.id, error_reason))
@@ -153,6 +176,7 @@ async fn permitted(
     let (settings, rules) = (&shared.settings, &caller.rest);
     let refusal_status = settings.refusal_status_of(&caller);
     if !caller.permissions.allows_rest(call.path.folded()) {
+        log.facts.rule = Some("endpoint");
         return Err(RestError::not_allowed());
     }
     let failed = |error: &Error, call: Option<&RestCall>, gateway: Option<&Gateway>| {
@@ -168,7 +192,10 @@ async fn permitted(
     let named = tenant_name(&parts.headers).or(tenant.as_deref());
     let tenant: Arc<Tenant> = match shared.tenants.get(named, &caller.permissions) {
         Ok(tenant) => tenant.clone(),
-        Err(error) => return Err(failed(&error, None, None)),
+        Err(error) => {
+            log.facts.rule = Some("tenant");
+            return Err(failed(&error, None, None));
+        }
     };
     log.facts.tenant = Some(tenant.name().to_owned());
     if let Some(audit) = &audit {

@@ -23,9 +23,15 @@ pub(super) struct Facts {
     pub(super) caller: Option<Arc<str>>,
     pub(super) tenant: Option<String>,
     pub(super) endpoint: Option<&'static str>,
+    /// The operation, if the endpoint is not known.
+    pub(super) operation: Option<String>,
     pub(super) reason: Option<&'static str>,
     /// Why the caller is not known.
     pub(super) auth_failure: Option<&'static str>,
+    /// The caller whose access key has come with a wrong secret key.
+    pub(super) claimed_caller: Option<Arc<str>>,
+    /// What the caller may not do: use the `endpoint` or the `tenant`, or send requests from that `origin`.
+    pub(super) rule: Option<&'static str>,
     /// The replica that has made the call, if it is another one.
     pub(super) forwarded_to: Option<Arc<str>>,
     /// How long it waited for its slots.
@@ -39,19 +45,27 @@ pub(super) struct RequestLog {
     pub(super) trace: Trace,
     pub(super) facts: Facts,
     span: Span,
+    /// The HTTP method, if it is one that is passed on.
+    method: Option<&'static str>,
     peer: IpAddr,
     shared: Arc<Shared>,
     has_ended: bool,
 }
 
 impl RequestLog {
-    pub(super) fn new(shared: Arc<Shared>, peer: IpAddr, trace: Trace, span: Span) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        peer: IpAddr,
+        method: Option<&'static str>,
+        (trace, span): (Trace, Span),
+    ) -> Self {
         Self {
             id: Uuid::now_v7().to_string(),
             start: Instant::now(),
             trace,
             facts: Facts::default(),
             span,
+            method,
             peer,
             shared,
             has_ended: false,
@@ -89,10 +103,14 @@ impl RequestLog {
             caller = facts.caller.as_deref(),
             peer = peer.map(tracing::field::display),
             auth_failure = facts.auth_failure,
+            claimed_caller = facts.claimed_caller.as_deref(),
             tenant = facts.tenant.as_deref(),
+            method = self.method,
             endpoint = facts.endpoint,
+            operation = facts.operation.as_deref(),
             status,
             reason = facts.reason,
+            rule = facts.rule,
             forwarded_to = facts.forwarded_to.as_deref(),
             queued_ms = facts.queued.map(|queued| queued.as_millis() as u64),
             took_ms = took.as_millis() as u64,

@@ -6,6 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
+use leadgate::identity::api_key::KeyHash;
 use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use tokio::process::{Child, Command};
@@ -586,7 +587,13 @@ async fn the_demo_shows_a_newcomer_around() {
 
 #[tokio::test]
 async fn strangers_at_the_rest_listener_are_named_and_do_not_fill_the_log() {
-    let served = serve_in(Options::default(), "", "[rest]\nlisten = \"127.0.0.1:0\"\n", &[]).await;
+    let secret = "a-secret-of-43-characters-012345678901234567";
+    let further = format!(
+        "[rest]\nlisten = \"127.0.0.1:0\"\n[callers.legacy]\ntenants = [\"acme\"]\nallow = [\"REST:LeadManagement.svc/*\"]\n\
+         rest_keys = [{{ access_key = \"lgr_legacy_1\", secret_key = \"{}\" }}]\n",
+        KeyHash::of(secret)
+    );
+    let served = serve_in(Options::default(), "", &further, &[]).await;
     let url = format!("http://{}/v2/LeadManagement.svc/Leads.GetById", served.listener("rest"));
     let options = Options::default();
     let client = reqwest::Client::new();
@@ -594,7 +601,20 @@ async fn strangers_at_the_rest_listener_are_named_and_do_not_fill_the_log() {
         "{url}?id=personal&accessKey={}&secretKey={}",
         options.access_key, options.secret_key
     );
-    assert_eq!(client.get(real).send().await.unwrap().status(), 401);
+    let pair = |secret: &str| format!("accessKey=lgr_legacy_1&secretKey={secret}");
+    let denied = format!(
+        "http://{}/v2/Foo.svc/Bar/98450/2?{}",
+        served.listener("rest"),
+        pair(secret)
+    );
+    for (url, status) in [
+        (real, 401),
+        (format!("{url}?id=personal&{}", pair("canary")), 401),
+        (format!("{url}?id=personal"), 401),
+        (denied, 403),
+    ] {
+        assert_eq!(client.get(url).send().await.unwrap().status(), status);
+    }
     for _ in 0..100 {
         let unknown = format!("{url}?id=personal&accessKey=canary&secretKey=canary");
         assert_eq!(client.get(unknown).send().await.unwrap().status(), 401);
@@ -604,14 +624,25 @@ async fn strangers_at_the_rest_listener_are_named_and_do_not_fill_the_log() {
     let lines = log.lines().filter(|line| line.contains("rest request finished"));
     let lines: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!((2..100).contains(&lines.len()), "{log}");
-    for (line, failure) in lines.iter().zip(["real_keys", "unknown_rest_key"]) {
+    let of_strangers: Vec<_> = lines.iter().filter(|line| line.get("caller").is_none()).collect();
+    for (line, failure) in
+        of_strangers
+            .iter()
+            .zip(["real_keys", "wrong_rest_secret", "no_rest_key", "unknown_rest_key"])
+    {
         assert_eq!(
             (&line["auth_failure"], &line["peer"]),
             (&failure.into(), &"127.0.0.1".into())
         );
     }
+    assert_eq!(lines[1]["claimed_caller"], "legacy");
+    let denied = lines.iter().find(|line| line["status"] == 403).unwrap();
+    assert_eq!(
+        (&denied["rule"], &denied["operation"], &denied["method"]),
+        (&"endpoint".into(), &"foo.svc/bar/*/2".into(), &"GET".into())
+    );
     assert_eq!(lines[0]["tenant"], "acme");
-    for text in ["personal", "canary", &options.access_key, &options.secret_key] {
+    for text in ["personal", "canary", secret, &options.access_key, &options.secret_key] {
         assert!(!log.contains(text), "{text} in {log}");
     }
 }
