@@ -149,7 +149,7 @@ const CLASS: &str = "`critical-plus`, `critical`, `sheddable-plus`, `sheddable`"
 const WINDOW: &str = "`calls`: all calls; `bulk`: bulk calls";
 const LANE: &str = "`reads`, `updates`, `upserts`, `creates`, `activities`";
 const PAIR: &str = "`first`, `next`";
-const WHAT: &str = "`settings`, `tls`, `jwks`, `tenants.NAME.keys`, `tenants.NAME.next`";
+const WHAT: &str = "`settings`, `tls`, `rest.tls`, `jwks`, `tenants.NAME.keys`, `tenants.NAME.next`";
 const MOVE: &str = "the [reasons](postgresql.md#which-replica-owns-which-tenant): `free`, `takeover`, `shutdown`, `balance`, `requested`, \
                     `taken`, `higher_epoch`, `other_history`";
 
