@@ -446,6 +446,7 @@ impl App {
             export_tasks.spawn(export.run(stop_export.clone()));
         }
         let limits = grpc::SharedLimits::new(&config.server, metrics.clone());
+        let drain = config.server.drain;
         let peer_calls = rest::PeerCalls::new(config.rest.clone(), limits.clone(), audit.clone());
         let parts = grpc::ServerParts {
             limits: limits.clone(),
@@ -474,11 +475,23 @@ impl App {
             upstream_timeout: accounts.upstream_timeout(),
         };
         let rest = rest.map(|listener| TaskTracker::new().spawn(rest::serve(listener, rest_parts, draining.clone())));
-        server.serve(listener, not_serving).await;
-        // It ends with the last request, or here.
-        if let Some(rest) = rest {
-            rest.abort();
-        }
+        let rest = async {
+            let Some(mut rest) = rest else {
+                return;
+            };
+            let overdue = async {
+                draining.cancelled().await;
+                tokio::time::sleep(drain).await;
+            };
+            tokio::select! {
+                _ = &mut rest => {}
+                () = overdue => {
+                    tracing::warn!("REST requests in progress did not finish within server.drain");
+                    rest.abort();
+                }
+            }
+        };
+        tokio::join!(server.serve(listener, not_serving), rest);
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();

@@ -16,7 +16,7 @@ use crate::identity::permission::Permissions;
 use crate::identity::rest_key::{RestKey, RestRules, check_access_key};
 use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, check_name};
 use crate::quota;
-use crate::rest::REFUSAL_STATUSES;
+use crate::rest::{MAX_DURATION, REFUSAL_STATUSES};
 
 /// Maximum of `auth.jwt.leeway`.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
@@ -253,6 +253,12 @@ impl Reader {
         let status = identity.rest_refusal_status;
         if status.is_some_and(|status| !REFUSAL_STATUSES.contains(&status)) {
             self.error(&[at[0], at[1], "rest_refusal_status"], "must be 429, 403 or 200");
+        }
+        if identity.rest_max_wait.is_some_and(|wait| wait > MAX_DURATION) {
+            self.error(
+                &[at[0], at[1], "rest_max_wait"],
+                "must be at most a day; 0s: only a free slot",
+            );
         }
         RestRules {
             criticality: identity.rest_criticality.map(Criticality::name),

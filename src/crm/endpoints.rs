@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::domain::lead::order_key;
 use crate::domain::phone;
-use crate::domain::rest::{RestCall, decoded, parameters};
+use crate::domain::rest::{RestCall, RestMethod, decoded, parameters};
 use crate::quota::Cost;
 
 /// The name of all other endpoints in logs and metrics.
@@ -170,6 +170,8 @@ pub struct Written {
     pub keys: Vec<String>,
     /// The ids of the leads.
     pub lead_ids: Vec<String>,
+    /// Whether it may change other leads, too.
+    pub changes_others: bool,
     /// Whether other values than leads change that are cached: users, activity types, metadata.
     pub changes_account: bool,
 }
@@ -185,7 +187,7 @@ impl Endpoint {
         ENDPOINTS.get(folded)
     }
 
-    /// Whether it changes nothing.
+    /// Whether it changes nothing, with the methods of LeadSquared's endpoints.
     pub fn is_read(&self) -> bool {
         self.kind == Read
     }
@@ -197,6 +199,12 @@ impl Endpoint {
             Read | Write | BodyWrite => Cost::Call,
         }
     }
+}
+
+/// Whether a call changes nothing. An unknown call may change anything, and so may a known one with a method that no endpoint has.
+pub fn is_read(call: &RestCall) -> bool {
+    let has_method = matches!(call.method, RestMethod::Get | RestMethod::Post);
+    has_method && Endpoint::of(call).is_some_and(Endpoint::is_read)
 }
 
 /// Whether a refused call is not sent again: the client gets the refusal, because a second email or call would be worse.
@@ -232,6 +240,8 @@ pub fn written(call: &RestCall) -> Written {
             find_keys(&body, &mut keys, &mut lead_ids);
         }
     }
+    let is_bulk = Endpoint::of(call).is_some_and(|endpoint| endpoint.kind == BulkWrite);
+    let changes_others = is_bulk || lead_ids.is_empty() || !keys.is_empty();
     keys.extend(lead_ids.iter().map(|id| order_key("lead", id)));
     let path = call.path.folded();
     let changes_account = path.starts_with("usermanagement.svc/")
@@ -239,6 +249,7 @@ pub fn written(call: &RestCall) -> Written {
     Written {
         keys: keys.into_iter().collect(),
         lead_ids: lead_ids.into_iter().collect(),
+        changes_others,
         changes_account,
     }
 }
@@ -280,7 +291,7 @@ fn add_key(name: &str, value: &Json, keys: &mut BTreeSet<String>, lead_ids: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rest::{RestMethod, RestPath};
+    use crate::domain::rest::RestPath;
 
     fn call(path: &str, query: &str, body: &str) -> RestCall {
         RestCall {

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -885,7 +885,8 @@ impl Client {
         builder
             .headers(pair.headers())
             .build()
-            .map_err(|error| from_reqwest(error, shared.base.scheme() == "https"))
+            // No request that was checked.
+            .map_err(|_| Error::invalid("request", "cannot be sent to LeadSquared"))
     }
 
     /// Logs and counts one attempt. The log has the endpoint but not the URL, whose query may contain personal data.
@@ -1163,6 +1164,13 @@ async fn read(mut response: reqwest::Response, max: usize, is_https: bool) -> Re
     let status = response.status();
     let mut head = ResponseHead::of(response.headers());
     let mut body = Vec::new();
+    // The HTTP library has removed the name of an encoding that it has decoded.
+    let encoding = response.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let path = "the body, which is compressed in another way than gzip".to_owned();
+        let error = Error::from(ErrorKind::Unreadable { path }).with_cause(Cause::Other);
+        return Err(error.with_status(status.as_u16()));
+    }
     // Its status shows that the response had begun.
     let incomplete = |error| from_reqwest(error, is_https).with_status(status.as_u16());
     while let Some(chunk) = response.chunk().await.map_err(incomplete)? {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::endpoints::{Endpoint, OTHER};
+use super::endpoints::{Endpoint, OTHER, is_read};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, OutgoingRequest};
@@ -87,9 +87,9 @@ impl Operation for Passthrough<'_> {
     }
 
     fn safety(&self) -> Safety {
-        match self.endpoint {
-            Some(endpoint) if endpoint.is_read() => Safety::Repeatable,
-            _ => Self::SAFETY,
+        match is_read(self.call) {
+            true => Safety::Repeatable,
+            false => Self::SAFETY,
         }
     }
 

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// Maximum length of a path.
+const MAX_PATH: usize = 2048;
+
 /// The method of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestMethod {
@@ -28,6 +31,9 @@ pub enum PathError {
     /// A segment has other characters, or is `.` or `..`.
     #[error("a segment of the path may have letters, digits, '.', '_' and '-' only, and may not be '.' or '..'")]
     Characters,
+    /// The path is longer than [`MAX_PATH`].
+    #[error("the path must have at most 2048 characters")]
+    TooLong,
     /// The path is not `/v2/NAME/OPERATION`.
     #[error("there is nothing at this path: a path is /v2/SERVICE.svc/OPERATION")]
     Unknown,
@@ -100,6 +106,9 @@ impl RestMethod {
 impl RestPath {
     /// Reads a path, with or without `/v2`. Several slashes count as one.
     pub fn parse(path: &str) -> Result<Self, PathError> {
+        if path.len() > MAX_PATH {
+            return Err(PathError::TooLong);
+        }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         let is_segment = |segment: &&str| !matches!(*segment, "." | "..") && segment.bytes().all(is_allowed);
@@ -220,6 +229,7 @@ mod tests {
             ("/v2/LeadManagement.svc/", PathError::Unknown),
             ("/v1/LeadManagement.svc/x", PathError::Unknown),
             ("/File/Upload", PathError::Files),
+            (&format!("/v2/a.svc/{}", "x".repeat(2048)), PathError::TooLong),
         ] {
             assert_eq!(sent(path), Err(expected), "{path}");
         }

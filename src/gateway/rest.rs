@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Gateway, WriteEntry};
 use crate::audit::AuditSubject;
 use crate::context::{RequestContext, RequestId};
-use crate::crm::endpoints::{Endpoint, OTHER, Written, lead_of_query, returns_refusals, written};
+use crate::crm::endpoints::{Endpoint, OTHER, Written, is_read, lead_of_query, returns_refusals, written};
 use crate::crm::passthrough::Passthrough;
 use crate::domain::rest::{RestCall, RestResponse, RestResult};
 use crate::error::{ErrorKind, Recovery, Result};
@@ -34,7 +34,7 @@ pub struct RestOptions {
 
 /// Whether a call changes nothing. An unknown call may change anything.
 pub fn is_rest_read(call: &RestCall) -> bool {
-    Endpoint::of(call).is_some_and(Endpoint::is_read)
+    is_read(call)
 }
 
 /// The name of a call's endpoint: `Service.svc/Operation` as documented, or `other`.
@@ -137,16 +137,14 @@ impl Gateway {
         }
     }
 
-    /// Invalidates what a write may have changed. A write without the id of a lead may have changed any.
+    /// Invalidates what a write may have changed. A write that may have changed other leads than those of its ids may have changed any.
     fn invalidate_written(&self, written: &Written) {
         if written.keys.is_empty() {
             self.crm.metrics().rest_write_without_key(self.crm.tenant());
         }
-        if written.lead_ids.is_empty() {
-            self.reads.invalidate(None);
-        }
-        for id in &written.lead_ids {
-            self.reads.invalidate(Some(id));
+        match written.changes_others {
+            true => self.reads.invalidate(None),
+            false => written.lead_ids.iter().for_each(|id| self.reads.invalidate(Some(id))),
         }
         if written.changes_account {
             self.metadata.invalidate();

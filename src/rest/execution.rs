@@ -104,8 +104,10 @@ impl Execution {
             }
         };
         let error = match result {
-            // A client would send its keys to another host.
-            Ok(response) if (300..400).contains(&response.status) => RestError::unreadable("UPSTREAM_UNREADABLE"),
+            // After a redirect, a client would send its keys to another host.
+            Ok(response) if response.status < 200 || (300..400).contains(&response.status) => {
+                RestError::unreadable("UPSTREAM_UNREADABLE")
+            }
             Ok(response) => {
                 return Ok(RestReply {
                     response: passed(response),

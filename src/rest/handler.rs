@@ -26,7 +26,7 @@ use crate::context::Criticality;
 use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath};
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Gateway, audited_rest_name, is_rest_read, rest_name};
-use crate::grpc::{CRITICALITY, error_reason, tenant_name};
+use crate::grpc::{CRITICALITY, RequestPermit, error_reason, tenant_name};
 use crate::identity::RestCaller;
 use crate::tenant::Tenant;
 
@@ -41,6 +41,18 @@ struct Head {
     is_read: bool,
     max_wait: Option<Duration>,
     criticality: Option<Criticality>,
+}
+
+/// The body of a response. The HTTP library drops it when it is written.
+struct HeldBody {
+    body: Bytes,
+    _permit: Option<RequestPermit>,
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// Serves one request.
@@ -76,7 +88,8 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
             error.into_response()
         }
     };
-    let mut response = response.map(Full::from);
+    let permit = log.permit.take();
+    let mut response = response.map(|body| Full::from(Bytes::from_owner(HeldBody { body, _permit: permit })));
     let is_read = body.is_read();
     // A client that waits for 100 Continue sends no body after an error.
     if !is_read && !headers.contains_key(EXPECT) {
@@ -204,10 +217,10 @@ async fn permitted(
     let gateway = tenant.gateway();
     let fail = |error: Error, call: &RestCall| failed(&error, Some(call), gateway.as_deref());
     let permit = shared.limits.request(&caller.name);
-    let _permit = match permit {
-        Ok(permit) => permit,
+    match permit {
+        Ok(permit) => log.permit = Some(permit),
         Err(retry_after) => return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call)),
-    };
+    }
     let unfinished = shared.limits.body();
     let read = body.read(settings.max_body_bytes, settings.body_timeout, unfinished);
     let bytes = match read.await {
@@ -290,7 +303,7 @@ fn head(parts: &http::request::Parts) -> Result<Head, RestError> {
     };
     let path = RestPath::parse(parts.uri.path()).map_err(|error| {
         let status = match error {
-            PathError::Characters => StatusCode::BAD_REQUEST,
+            PathError::Characters | PathError::TooLong => StatusCode::BAD_REQUEST,
             PathError::Unknown | PathError::Files => StatusCode::NOT_FOUND,
         };
         RestError::invalid(status, error.to_string())

@@ -29,4 +29,4 @@ mod shared;
 
 pub use peer::PeerCalls;
 pub use server::{RestParts, serve};
-pub use settings::{REFUSAL_STATUSES, RestSettings};
+pub use settings::{MAX_DURATION, REFUSAL_STATUSES, RestSettings};

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::shared::Shared;
+use crate::grpc::RequestPermit;
 use crate::telemetry::metrics::RestRequest;
 use crate::telemetry::trace::{Span, Trace};
 
@@ -44,6 +45,8 @@ pub(super) struct RequestLog {
     pub(super) start: Instant,
     pub(super) trace: Trace,
     pub(super) facts: Facts,
+    /// The permit of the request. It is held until the client has read the response.
+    pub(super) permit: Option<RequestPermit>,
     span: Span,
     /// The HTTP method, if it is one that is passed on.
     method: Option<&'static str>,
@@ -64,6 +67,7 @@ impl RequestLog {
             start: Instant::now(),
             trace,
             facts: Facts::default(),
+            permit: None,
             span,
             method,
             peer,

@@ -10,7 +10,7 @@ use super::cors;
 use crate::identity::Caller;
 
 /// Maximum of each duration.
-const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// The range of `max_header_bytes`. The HTTP library needs a buffer of the minimum.
 const HEADER_BYTES: std::ops::RangeInclusive<usize> = 8_192..=1_048_576;
 /// Maximum of `max_body_bytes`.

@@ -49,7 +49,7 @@ impl KeyQueues {
         }
     }
 
-    /// Removes a position from its queues. Returns the positions that are at the head of one of them now.
+    /// Removes a position from its queues. Returns the positions that are at the head of one of them now, each once.
     pub(super) fn leave(&mut self, position: Position, keys: &[WriteKey]) -> Vec<Position> {
         let mut heads = Vec::new();
         for key in keys {
@@ -61,6 +61,8 @@ impl KeyQueues {
                 }
             }
         }
+        heads.sort_unstable();
+        heads.dedup();
         heads
     }
 

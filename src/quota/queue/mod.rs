@@ -142,10 +142,12 @@ impl<T> Queue<T> {
         self.next_id += 1;
         let position = Position(self.next_id);
         // A write by email address waits for writes by phone number if an unfinished write ahead has both keys.
-        let last = |key: &WriteKey| self.reserved.get(&self.key_queues.last(*key)?);
-        let ahead = own.iter().filter_map(last);
-        let mut keys: Vec<WriteKey> = ahead.flat_map(|ahead| ahead.keys.iter().copied()).collect();
-        keys.truncate(MAX_LINKED_KEYS);
+        let mut ahead: Vec<Position> = own.iter().filter_map(|key| self.key_queues.last(*key)).collect();
+        ahead.sort_unstable();
+        ahead.dedup();
+        let ahead = ahead.iter().filter_map(|position| self.reserved.get(position));
+        let linked = ahead.flat_map(|ahead| ahead.keys.iter().copied());
+        let mut keys: Vec<WriteKey> = linked.take(MAX_LINKED_KEYS).collect();
         keys.extend(own);
         keys.sort_unstable();
         keys.dedup();

@@ -212,6 +212,20 @@ async fn a_long_response_is_not_kept_but_its_call_is_not_made_again() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_too_long_is_an_error_of_the_request() {
+    let world = World::start().await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Ann")]);
+    for length in [2_048, 70_000] {
+        let path = format!("LeadManagement.svc/{}", "a".repeat(length));
+        for _ in 0..10 {
+            let error = seen(call(&world, message("POST", &path, &[], "")).await.unwrap_err());
+            assert_eq!(error.fields(), ["path"]);
+        }
+    }
+    world.get(by_id(&id)).await.unwrap();
+}
+
+#[tokio::test]
 async fn rejected_keys_are_an_error() {
     let world = World::start().await.warm().await;
     world.set_options(|options| options.secret_key = "another".to_owned());
@@ -245,6 +259,26 @@ async fn a_write_is_seen_by_the_next_cached_read() {
         .await
         .unwrap();
     assert_eq!(name().await, Some("Bea".to_owned()));
+    // The email address may be that of another lead.
+    let body = r#"[{"Attribute":"EmailAddress","Value":"other@example.com"}]"#;
+    let other = uuid::Uuid::new_v4().to_string();
+    world.simulator.forget_calls();
+    call(
+        &world,
+        message(
+            "POST",
+            "LeadManagement.svc/Lead.CreateOrUpdate",
+            &[("leadId", &other)],
+            body,
+        ),
+    )
+    .await
+    .unwrap();
+    name().await;
+    assert_eq!(
+        world.calls("Leads.GetById").len() + world.calls("Leads/Retrieve/ByIds").len(),
+        1
+    );
     // A write that names no lead may have changed any.
     call(&world, message("POST", "Custom.svc/Anything", &[], body))
         .await

@@ -311,6 +311,89 @@ async fn a_request_that_was_sent_is_finished_by_the_shutdown() {
 }
 
 #[tokio::test]
+async fn a_request_is_finished_by_the_shutdown_also_without_rpcs() {
+    // No client of RPCs has a connection.
+    let world = World::with(Options::default(), &settings("", "")).await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Ann")]);
+    let by = Duration::from_millis(700);
+    world.fail_next("Leads.GetById", FaultKind::Delay { by });
+    let path = format!("{GET}?{}", keyed(&format!("id={id}")));
+    let stop = async {
+        while world.calls("Leads.GetById").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.tell_to_stop();
+    };
+    let (response, ()) = tokio::join!(get(&world, &path), stop);
+    assert_eq!(response.status(), 200);
+    assert!(response.text().await.unwrap().contains(&id));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_is_in_progress_until_its_response_is_read() {
+    let world = with(&format!("[server]\nmax_streams_per_caller = 1\n{}", settings("", ""))).await;
+    let fault = FaultKind::Respond {
+        status: 200,
+        body: "x".repeat(32 * 1024 * 1024),
+        content_type: None,
+        commit: false,
+    };
+    world.fail_next("Leads.GetById", fault);
+    let mut slow = TcpStream::connect(address(&world)).await.unwrap();
+    let request = format!(
+        "GET {GET}?{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        keyed("id=x")
+    );
+    slow.write_all(request.as_bytes()).await.unwrap();
+    // The response has begun.
+    slow.read_exact(&mut [0]).await.unwrap();
+    error(read(&world).await, 429, REFUSED, "QUEUE_FULL").await;
+    let mut response = vec![];
+    slow.read_to_end(&mut response).await.unwrap();
+    assert!(response.len() > 32 * 1024 * 1024);
+    let free = async {
+        while read(&world).await.status() == 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_get_and_post_can_be_reads() {
+    let path = "/v2/LeadManagement.svc/Leads.Get";
+    for (method, status, calls) in [("DELETE", 409, 1), ("GET", 200, 2)] {
+        let upstream = Upstream::start(path, vec![String::new(), OK.to_owned()]).await;
+        let world = upstream.world("").await;
+        let request =
+            reqwest::Client::new().request(method.parse().unwrap(), url(&world, &format!("{path}?{}", keyed(""))));
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), upstream.calls.load(Ordering::Relaxed)),
+            (status, calls),
+            "{method}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_response_in_an_unknown_encoding_is_502() {
+    for encoding in ["deflate", "br", "gzip, gzip"] {
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: 2\r\n\r\n[]");
+        let upstream = Upstream::start(GET, vec![response]).await;
+        let world = upstream.world("").await;
+        error(
+            read(&world).await,
+            502,
+            "LeadgateUpstreamException",
+            "UPSTREAM_UNREADABLE",
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_request_has_a_span_without_its_query() {
     let collector = Collector::http().await;
     let world = with(&format!("{}{}", collector.settings(), settings("", ""))).await;
