@@ -191,17 +191,21 @@ async fn a_server_without_a_free_connection_is_an_error_and_open_connections_con
     let store = Store::open(&server.url(&database).replace("leadgate@", "pair@"))
         .await
         .unwrap();
-    let mut operations = JoinSet::new();
-    for number in 0..10 {
-        let store = store.clone();
-        operations.spawn(async move { store.begin_request("acme", "crm", &mark(number), KEEP).await });
+    let mut errors: Vec<String> = vec![];
+    // A fast server may serve ten operations with two connections.
+    for _ in 0..100 {
+        let mut operations = JoinSet::new();
+        for number in 0..10 {
+            let store = store.clone();
+            operations.spawn(async move { store.begin_request("acme", "crm", &mark(number), KEEP).await });
+        }
+        let results = operations.join_all().await;
+        let failed = results.iter().filter_map(|done| done.as_ref().err());
+        errors = failed.map(ToString::to_string).collect();
+        if !errors.is_empty() {
+            break;
+        }
     }
-    let results = operations.join_all().await;
-    let errors: Vec<String> = results
-        .iter()
-        .filter_map(|done| done.as_ref().err())
-        .map(ToString::to_string)
-        .collect();
     assert!(!errors.is_empty() && errors.len() < 10, "{errors:?}");
     for error in errors {
         assert!(
