@@ -867,7 +867,7 @@ async fn a_replica_knows_what_responds_at_an_address() {
     ] {
         assert_eq!(first.peers.hello(address).await, expected);
     }
-    let closed = listen().await.local_addr().unwrap().to_string().into();
+    let closed = crate::harness::closed_address().to_string().into();
     let HelloResponse::None(reason) = first.peers.hello(&closed).await else {
         panic!("something listens at {closed}");
     };

@@ -354,6 +354,16 @@ pub async fn channel(address: SocketAddr) -> Channel {
     endpoint.connect().await.unwrap()
 }
 
+/// An address at which nothing listens until the process ends.
+pub fn closed_address() -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // A port that is free again could be that of another test.
+    std::mem::forget(socket);
+    address
+}
+
 pub async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }

@@ -84,7 +84,7 @@ pub async fn serve(simulator: Simulator) -> SocketAddr {
 
 /// A port without a server.
 async fn unused_port() -> SocketAddr {
-    listen().await.local_addr().unwrap()
+    crate::harness::closed_address()
 }
 
 /// A server that does the same with every connection.

@@ -364,7 +364,7 @@ async fn a_replica_that_others_cannot_reach_owns_nothing_and_is_not_ready() {
     let cluster = Cluster::open(Server::shared()).await;
     let first = cluster.replica().await;
     first.until(|quota| quota.epoch == 1).await;
-    let nobody = listen().await.local_addr().unwrap().to_string();
+    let nobody = crate::harness::closed_address().to_string();
     let wrong = [
         (
             ("SECRET", "fedcba9876543210"),

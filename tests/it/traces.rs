@@ -508,7 +508,7 @@ fn lines<'a>(log: &'a str, text: &str) -> Vec<&'a str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_does_not_respond_costs_neither_rpcs_nor_the_shutdown() {
-    let absent = listen().await.local_addr().unwrap();
+    let absent = crate::harness::closed_address();
     let silent = silent().await;
     let without = serve_in(unlimited(), "", QUICK, &[]).await;
     read_missing(&without, 1).await;
@@ -622,7 +622,7 @@ async fn spans_that_the_collector_rejects_are_counted_and_logged_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_of_a_failed_export_has_its_cause() {
-    let absent = listen().await.local_addr().unwrap();
+    let absent = crate::harness::closed_address();
     for (endpoint, cause) in [
         (format!("http://{absent}"), "Connection refused"),
         ("http://collector.invalid:4318".to_owned(), "dns error"),

@@ -43,7 +43,7 @@ impl Fixture {
     /// A gateway whose LeadSquared is unavailable.
     async fn blind() -> Self {
         let options = Options::default();
-        let nowhere = listen().await.local_addr().unwrap();
+        let nowhere = crate::harness::closed_address();
         let settings = tenant("acme", nowhere, &options);
         Self {
             world: World::gateway(Simulator::new(options), &settings).await,
@@ -407,7 +407,7 @@ async fn nothing_is_sent_of_a_file_with_a_fault() {
     }
     assert_eq!(fixture.files(), before);
     assert!(fixture.leads().is_empty());
-    let nowhere = listen().await.local_addr().unwrap();
+    let nowhere = crate::harness::closed_address();
     let said = ended(fixture.spawn(nowhere, &["import", "good.csv"])).await;
     assert!(
         said.code == Some(2) && said.err.contains("cannot be reached"),

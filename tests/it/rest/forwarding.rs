@@ -411,7 +411,7 @@ async fn a_request_without_an_owner_fails_within_its_time() {
     fails("STORE_UNAVAILABLE").await;
     first.events.is_store_unavailable.store(false, Ordering::Relaxed);
     // Nothing listens there.
-    let nobody = listen().await.local_addr().unwrap().to_string();
+    let nobody = crate::harness::closed_address().to_string();
     first.set_owner(&nobody.into(), 5);
     fails("UPSTREAM_UNAVAILABLE").await;
     // The replicas name each other.

@@ -188,7 +188,7 @@ async fn a_request_has_the_priority_and_the_wait_of_its_caller_and_its_headers_c
 #[tokio::test]
 async fn the_header_with_a_tenant_wins_over_the_tenant_of_the_keys() {
     // Nothing serves it.
-    let closed = listen().await.local_addr().unwrap();
+    let closed = crate::harness::closed_address();
     let other = tenant("other", closed, &Options::default());
     let other = format!("{other}[tenant_defaults.upstream]\nmax_attempts = 1\n");
     let listener = settings("", "").replacen(

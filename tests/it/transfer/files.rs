@@ -408,7 +408,7 @@ async fn a_dry_run_does_not_stand_in_the_way_of_an_import() {
     // A file of rejected rows does not prevent a dry run.
     assert_eq!(dry_run(&fixture, "leads.csv", text).await.code, Some(1));
     // A check that cannot finish has exit code 2 and writes nothing.
-    let nowhere = crate::harness::listen().await.local_addr().unwrap();
+    let nowhere = crate::harness::closed_address();
     let said = ended(fixture.spawn(nowhere, &["import", "leads.csv", "--dry-run"])).await;
     assert_eq!(said.code, Some(2), "{said:?}");
     assert_eq!(fixture.files().len(), 2);
