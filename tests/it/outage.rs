@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::Code;
 
-use crate::harness::{World, by_id, listen, seen};
+use crate::harness::{World, by_id, closed_address, listen, seen};
 use crate::process::{Said, leadgate, run};
 
 /// A CA and its certificates.
@@ -82,11 +82,6 @@ pub async fn serve(simulator: Simulator) -> SocketAddr {
     address
 }
 
-/// A port without a server.
-async fn unused_port() -> SocketAddr {
-    crate::harness::closed_address()
-}
-
 /// A server that does the same with every connection.
 async fn server<F>(with: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
@@ -146,7 +141,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
     let future = authority.serve("localhost", future, simulator).await.port();
     let own = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let self_signed = authority.serve("localhost", own, simulator).await.port();
-    let refused = unused_port().await.port();
+    let refused = closed_address().port();
     let silent = server(|stream| async move {
         let _stream = stream;
         std::future::pending().await
@@ -253,7 +248,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
 
 #[tokio::test]
 async fn the_error_has_the_cause_as_one_word() {
-    let settings = settings(&format!("http://{}", unused_port().await), "");
+    let settings = settings(&format!("http://{}", closed_address()), "");
     let world = World::gateway(Simulator::new(Options::default()), &settings).await;
     let error = seen(
         world
@@ -269,7 +264,7 @@ async fn the_error_has_the_cause_as_one_word() {
 
 #[tokio::test]
 async fn the_status_page_and_top_tell_a_failure_of_leadsquared_from_one_of_the_own_network_or_settings() {
-    let refused = format!("http://{}", unused_port().await);
+    let refused = format!("http://{}", closed_address());
     let untrusted = Authority::new("unknown")
         .serve("localhost", |_| {}, simulate().await)
         .await;
@@ -324,7 +319,7 @@ pub async fn log_until(
     then: impl AsyncFnOnce(&str),
 ) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let address = unused_port().await.to_string();
+    let address = listen().await.local_addr().unwrap().to_string();
     let config = folder.path().join("leadgate.toml");
     let around = format!(
         "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n\
@@ -354,7 +349,7 @@ pub async fn log_until(
 
 #[tokio::test]
 async fn serve_logs_a_cause_once_and_not_for_every_attempt() {
-    let address = unused_port().await;
+    let address = listen().await.local_addr().unwrap();
     let warning = ["WARN", "LeadSquared cannot be reached", "refused"];
     let log = log_until(
         &settings(&format!("http://{address}"), ""),
@@ -463,7 +458,7 @@ async fn http_and_https_use_the_configured_proxy() {
 async fn a_failing_proxy_is_named_without_its_password() {
     let simulator = simulate().await;
     let (address, _) = proxy(simulator, Some("other")).await;
-    let refused = unused_port().await;
+    let refused = closed_address();
     for base_url in ["http://leadsquared.example", "https://leadsquared.example"] {
         for (proxy, words) in [
             (
@@ -504,7 +499,7 @@ async fn a_failing_proxy_is_named_without_its_password() {
 #[tokio::test]
 async fn proxies_in_the_environment_are_ignored_and_logged() {
     let base_url = format!("http://{}", simulate().await);
-    let proxy_url = format!("http://user:S3CRET@{}", unused_port().await);
+    let proxy_url = format!("http://user:S3CRET@{}", closed_address());
     let variables = [
         ("HTTP_PROXY", proxy_url.as_str()),
         ("https_proxy", &proxy_url),
