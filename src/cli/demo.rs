@@ -37,6 +37,8 @@ const BURST_REST: u64 = 30;
 /// How long the gateway may take until it is serving, and the interval of the checks.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// The window of the simulated account.
+const WINDOW: Duration = Duration::from_secs(5);
 /// A sales user of the simulated account.
 const SAM: &str = "sam@simulator.example";
 
@@ -137,7 +139,14 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
         let touring = async {
             match &setup {
                 _ if options.quiet => print_ready(ready, setup.as_ref()).await.map(|()| String::new()),
-                None => tour(address, keys.client(rest, None)?, &simulator).await,
+                None => {
+                    let toured = tour(address, keys.client(rest, None)?, &simulator).await?;
+                    if !options.tour_only {
+                        // The first calls of the user have the whole window.
+                        tokio::time::sleep(WINDOW).await;
+                    }
+                    Ok(toured)
+                }
                 Some(setup) => setup.tour(address, rest, keys).await,
             }
         };
