@@ -213,9 +213,10 @@ impl RestGateway {
             let (refused, mut is_refused, body) = (refused.clone(), is_refused.clone(), body.clone());
             requests.spawn(async move {
                 tokio::select! {
-                    outcome = finish(&mut stream) => {
+                    // The gateway keeps the connection of the refused one for a while.
+                    _ = stream.readable() => {
                         refused.send_replace(());
-                        outcome
+                        finish(&mut stream).await
                     }
                     _ = is_refused.changed() => exchange(&mut stream, body.as_bytes()).await,
                 }
