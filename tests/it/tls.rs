@@ -397,6 +397,10 @@ fn settings_of_tls_are_checked() {
             &format!("[rest]\ntls = {{ cert_file = \"{cert}\", key_file = \"{key}\", client_ca_file = \"{cert}\" }}"),
             "rest.tls.client_ca_file: must not be set",
         ),
+        (
+            "[callers.a]\nrest_max_wait = \"400000000000y\"",
+            "callers.a.rest_max_wait: must be at most a day",
+        ),
         ("tlss = { }", "server.tlss: unknown setting; did you mean tls?"),
     ] {
         let error = errors(server).unwrap_err();

@@ -105,3 +105,19 @@ impl KeyQueues {
         self.queues.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_behind_in_many_queues_is_one_head() {
+        let keys: Vec<WriteKey> = (0..100).map(|n| WriteKey::of(&n.to_string())).collect();
+        let mut queues = KeyQueues::default();
+        queues.enter(Position(1), &keys);
+        queues.enter(Position(2), &keys);
+        assert_eq!(queues.leave(Position(1), &keys), [Position(2)]);
+        assert_eq!(queues.leave(Position(2), &keys), []);
+        assert!(queues.is_empty());
+    }
+}
