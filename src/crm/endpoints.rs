@@ -187,8 +187,7 @@ impl Endpoint {
         ENDPOINTS.get(folded)
     }
 
-    /// Whether it changes nothing, with the methods of LeadSquared's endpoints.
-    pub fn is_read(&self) -> bool {
+    fn is_read(&self) -> bool {
         self.kind == Read
     }
 

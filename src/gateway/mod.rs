@@ -32,6 +32,7 @@ use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetActivityTypes;
 pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
+pub use crate::crm::endpoints::is_read as is_rest_read;
 use crate::crm::lead::{CapturedLeadId, ClearWith};
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
@@ -62,7 +63,7 @@ pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
-pub use rest::{RestEntry, RestOptions, audited_rest_name, is_rest_read, rest_costs_bulk, rest_name};
+pub use rest::{RestEntry, RestOptions, audited_rest_name, rest_costs_bulk, rest_name};
 pub use search::LeadSearch;
 
 /// The settings of one account (`[tenants.NAME]`), except for those of the client and the quota.

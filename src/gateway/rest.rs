@@ -32,11 +32,6 @@ pub struct RestOptions {
     pub passes_rejections: bool,
 }
 
-/// Whether a call changes nothing. An unknown call may change anything.
-pub fn is_rest_read(call: &RestCall) -> bool {
-    is_read(call)
-}
-
 /// The name of a call's endpoint: `Service.svc/Operation` as documented, or `other`.
 pub fn rest_name(call: &RestCall) -> &'static str {
     Endpoint::of(call).map_or(OTHER, |endpoint| endpoint.name)
@@ -55,7 +50,7 @@ pub fn rest_costs_bulk(call: &RestCall) -> bool {
 impl Gateway {
     /// Reserves the position of a call, if it writes. Reads ignore the request id.
     pub fn enter_rest(&self, call: RestCall, request: Option<RequestId>) -> RestEntry {
-        let write = (!is_rest_read(&call)).then(|| {
+        let write = (!is_read(&call)).then(|| {
             let written = written(&call);
             (self.enter(&self.passed_on, written.keys.clone(), request), written)
         });

@@ -61,12 +61,13 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
     let headers = &parts.headers;
     let head = head(&parts);
     let method = RestMethod::named(parts.method.as_str()).map(RestMethod::name);
-    let route = head.as_ref().ok().and_then(|head| route(&head.call));
-    let traced = shared.tracing.rest(headers, method, route.as_deref());
+    let endpoint = head.as_ref().ok().map(|head| rest_name(&head.call));
+    let known = endpoint.filter(|name| *name != OTHER_ENDPOINT);
+    let traced = shared.parts.tracing.rest(headers, method, known);
     let mut log = RequestLog::new(shared.clone(), peer, method, traced);
-    log.facts.endpoint = head.as_ref().ok().map(|head| rest_name(&head.call));
+    log.facts.endpoint = endpoint;
     let mut body = RequestBody::new(body);
-    let origin = Origin::of(headers, &shared.settings.cors_origins);
+    let origin = Origin::of(headers, &shared.parts.settings.cors_origins);
     let result = match &origin {
         Origin::Other => {
             log.facts.rule = Some("origin");
@@ -93,7 +94,9 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
     let is_read = body.is_read();
     // A client that waits for 100 Continue sends no body after an error.
     if !is_read && !headers.contains_key(EXPECT) {
-        shared.discards.spawn(body.discard(shared.settings.max_body_bytes));
+        shared
+            .discards
+            .spawn(body.discard(shared.parts.settings.max_body_bytes));
     }
     let returned = response.headers_mut();
     origin.add_to(returned);
@@ -107,12 +110,6 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
     }
     log.end(response.status());
     response
-}
-
-/// The path of a known endpoint, as it is documented.
-fn route(call: &RestCall) -> Option<String> {
-    let name = rest_name(call);
-    (name != OTHER_ENDPOINT).then(|| format!("/v2/{name}"))
 }
 
 /// The operation of an unknown endpoint. Segments with four digits or more may be ids.
@@ -134,30 +131,30 @@ async fn call(
 ) -> Result<Response<Bytes>, RestError> {
     let (head, facts) = (head?, &mut log.facts);
     let keys = Keys::of(&parts.headers, parts.uri.query().unwrap_or_default());
-    let Some(identified) = keys.caller(&shared.authenticator) else {
-        let failure = match keys.tenant_of_real_keys(&shared.tenants) {
+    let Some(identified) = keys.caller(&shared.parts.authenticator) else {
+        let failure = match keys.tenant_of_real_keys(&shared.parts.tenants) {
             Some(tenant) => {
-                shared.metrics.rest_real_keys(&tenant);
+                shared.parts.metrics.rest_real_keys(&tenant);
                 facts.tenant = Some(tenant);
                 "real_keys"
             }
             None if keys.is_empty() => "no_rest_key",
             None => {
-                facts.claimed_caller = keys.claimed_caller(&shared.authenticator);
+                facts.claimed_caller = keys.claimed_caller(&shared.parts.authenticator);
                 match &facts.claimed_caller {
                     Some(_) => "wrong_rest_secret",
                     None => "unknown_rest_key",
                 }
             }
         };
-        shared.metrics.auth_failed(failure);
+        shared.parts.metrics.auth_failed(failure);
         facts.auth_failure = Some(failure);
         return Err(RestError::unknown_caller());
     };
     let caller = identified.caller.clone();
     facts.caller = Some(caller.name.clone());
-    facts.operation = (rest_name(&head.call) == OTHER_ENDPOINT).then(|| operation(&head.call));
-    let audit = shared.audit.clone().filter(|_| !head.is_read).map(|audit| {
+    facts.operation = (facts.endpoint == Some(OTHER_ENDPOINT)).then(|| operation(&head.call));
+    let audit = shared.parts.audit.clone().filter(|_| !head.is_read).map(|audit| {
         let method = audited_rest_name(&head.call);
         Arc::new(RpcAudit::new(audit, &method, &caller.name, &log.id, error_reason))
     });
@@ -186,7 +183,7 @@ async fn permitted(
         max_wait,
         criticality,
     } = head;
-    let (settings, rules) = (&shared.settings, &caller.rest);
+    let (settings, rules) = (&shared.parts.settings, &caller.rest);
     let refusal_status = settings.refusal_status_of(&caller);
     if !caller.permissions.allows_rest(call.path.folded()) {
         log.facts.rule = Some("endpoint");
@@ -203,7 +200,7 @@ async fn permitted(
         failed.error(error)
     };
     let named = tenant_name(&parts.headers).or(tenant.as_deref());
-    let tenant: Arc<Tenant> = match shared.tenants.get(named, &caller.permissions) {
+    let tenant: Arc<Tenant> = match shared.parts.tenants.get(named, &caller.permissions) {
         Ok(tenant) => tenant.clone(),
         Err(error) => {
             log.facts.rule = Some("tenant");
@@ -216,12 +213,12 @@ async fn permitted(
     }
     let gateway = tenant.gateway();
     let fail = |error: Error, call: &RestCall| failed(&error, Some(call), gateway.as_deref());
-    let permit = shared.limits.request(&caller.name);
+    let permit = shared.parts.limits.request(&caller.name);
     match permit {
         Ok(permit) => log.permit = Some(permit),
         Err(retry_after) => return Err(fail(ErrorKind::QueueFull { retry_after }.into(), &call)),
     }
-    let unfinished = shared.limits.body();
+    let unfinished = shared.parts.limits.body();
     let read = body.read(settings.max_body_bytes, settings.body_timeout, unfinished);
     let bytes = match read.await {
         Ok(bytes) => bytes,
@@ -253,14 +250,14 @@ async fn permitted(
         audit,
         trace: log.trace.clone(),
     };
-    let made = execution.make(shared.forwarding.as_ref(), shared.upstream_timeout);
+    let made = execution.make(shared.parts.forwarding.as_ref(), shared.parts.upstream_timeout);
     let (result, forwarded_to) = made.await;
     let facts = &mut log.facts;
     facts.forwarded_to = forwarded_to;
     let mut reply = result.map_err(|error| fail(error, &execution.call))?;
     facts.queued = Some(reply.queued);
     facts.reason = reply.reason();
-    let has_host = facts.reason.is_none() && rest_name(&execution.call) == public_host::ENDPOINT;
+    let has_host = facts.reason.is_none() && facts.endpoint == Some(public_host::ENDPOINT);
     if has_host && !settings.public_host.is_empty() {
         let body = reply.response.body_mut();
         *body = public_host::with_host(body, &settings.public_host);

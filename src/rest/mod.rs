@@ -28,5 +28,6 @@ mod settings;
 mod shared;
 
 pub use peer::PeerCalls;
-pub use server::{RestParts, serve};
+pub use server::serve;
 pub use settings::{MAX_DURATION, REFUSAL_STATUSES, RestSettings};
+pub use shared::RestParts;

@@ -85,7 +85,7 @@ impl RequestLog {
         self.has_ended = true;
         self.end_span(status);
         let (facts, took) = (&self.facts, self.start.elapsed());
-        self.shared.metrics.rest_request(&RestRequest {
+        self.shared.parts.metrics.rest_request(&RestRequest {
             // A request with the keys of an account is not one of its callers.
             tenant: facts.tenant.as_deref().filter(|_| facts.caller.is_some()),
             caller: facts.caller.as_deref(),

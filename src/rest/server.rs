@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,74 +15,22 @@ use tokio_util::task::TaskTracker;
 
 use super::connection_clock::{ConnectionClock, TimedStream, Timeouts};
 use super::handler;
-use super::settings::RestSettings;
-use super::shared::Shared;
-use crate::audit::AuditLog;
-use crate::grpc::{RestForwarding, SharedLimits, accept};
-use crate::identity::Authenticator;
+use super::shared::{RestParts, Shared};
+use crate::grpc::accept;
 use crate::telemetry::log::LineLimit;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::trace::Tracing;
-use crate::tenant::Tenants;
-use crate::tls::Tls;
-
-/// What the listener needs.
-pub struct RestParts {
-    /// The accounts.
-    pub tenants: Tenants,
-    /// Identifies callers.
-    pub authenticator: Arc<Authenticator>,
-    /// The settings.
-    pub settings: RestSettings,
-    /// `None`: connections use plaintext.
-    pub tls: Option<Arc<Tls>>,
-    /// `None`: there is no audit.
-    pub audit: Option<AuditLog>,
-    /// The metrics of the process.
-    pub metrics: Arc<Metrics>,
-    /// The limits that all listeners share.
-    pub limits: Arc<SharedLimits>,
-    /// The traces of requests.
-    pub tracing: Tracing,
-    /// `None`: this process serves every account.
-    pub forwarding: Option<RestForwarding>,
-    /// The longest `upstream.timeout` of all accounts.
-    pub upstream_timeout: Duration,
-}
 
 /// Serves until `stop`. Then requests in progress finish.
 pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationToken) {
-    let RestParts {
-        tenants,
-        authenticator,
-        settings,
-        tls,
-        audit,
-        metrics,
-        limits,
-        tracing,
-        forwarding,
-        upstream_timeout,
-    } = parts;
     let shared = Arc::new(Shared {
-        tenants,
-        authenticator,
-        settings,
-        tls,
-        audit,
-        metrics,
-        limits,
-        tracing,
+        parts,
         unknown_callers: LineLimit::default(),
         discards: TaskTracker::new(),
-        forwarding,
-        upstream_timeout,
         draining: stop.clone(),
     });
     let connections = TaskTracker::new();
-    accept(listener, &stop, &shared.metrics, |stream, peer| {
+    accept(listener, &stop, &shared.parts.metrics, |stream, peer| {
         // Otherwise the connection is closed at once.
-        if let Some(permit) = shared.limits.connection(peer) {
+        if let Some(permit) = shared.parts.limits.connection(peer) {
             let shared = shared.clone();
             connections.spawn(async move {
                 let _permit = permit;
@@ -98,13 +45,13 @@ pub async fn serve(listener: TcpListener, parts: RestParts, stop: CancellationTo
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
 async fn begin(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
-    let Some(tls) = &shared.tls else {
+    let Some(tls) = &shared.parts.tls else {
         return connection(stream, peer, shared).await;
     };
     let mut config = (*tls.config()).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let established_by = Instant::now() + shared.settings.header_timeout;
-    let handshakes = shared.limits.handshakes.clone();
+    let established_by = Instant::now() + shared.parts.settings.header_timeout;
+    let handshakes = shared.parts.limits.handshakes.clone();
     let handshake = handshakes.accept(Arc::new(config), stream, peer, established_by);
     let stream = tokio::select! {
         stream = handshake => stream,
@@ -118,7 +65,7 @@ async fn begin(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
 
 /// Serves a connection until it ends.
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: IpAddr, shared: Arc<Shared>) {
-    let settings = &shared.settings;
+    let settings = &shared.parts.settings;
     let clock = ConnectionClock::new(Timeouts {
         headers: settings.header_timeout,
         keep_alive: settings.keep_alive,
@@ -147,7 +94,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = clock.expired() => {
-            shared.metrics.connection_closed("rest_timeout");
+            shared.parts.metrics.connection_closed("rest_timeout");
             return;
         }
         () = stop.cancelled() => {

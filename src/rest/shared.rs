@@ -16,26 +16,37 @@ use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
+/// What the listener needs.
+pub struct RestParts {
+    /// The accounts.
+    pub tenants: Tenants,
+    /// Identifies callers.
+    pub authenticator: Arc<Authenticator>,
+    /// The settings.
+    pub settings: RestSettings,
+    /// `None`: connections use plaintext.
+    pub tls: Option<Arc<Tls>>,
+    /// `None`: there is no audit.
+    pub audit: Option<AuditLog>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The limits that all listeners share.
+    pub limits: Arc<SharedLimits>,
+    /// The traces of requests.
+    pub tracing: Tracing,
+    /// `None`: this process serves every account.
+    pub forwarding: Option<RestForwarding>,
+    /// The longest `upstream.timeout` of all accounts.
+    pub upstream_timeout: Duration,
+}
+
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) tenants: Tenants,
-    pub(super) authenticator: Arc<Authenticator>,
-    pub(super) settings: RestSettings,
-    /// `None`: connections use plaintext.
-    pub(super) tls: Option<Arc<Tls>>,
-    /// `None`: there is no audit.
-    pub(super) audit: Option<AuditLog>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) limits: Arc<SharedLimits>,
-    pub(super) tracing: Tracing,
+    pub(super) parts: RestParts,
     /// The log lines of clients without a valid pair of keys.
     pub(super) unknown_callers: LineLimit,
     /// The tasks that read what clients still send after a response.
     pub(super) discards: TaskTracker,
-    /// `None`: this process serves every account.
-    pub(super) forwarding: Option<RestForwarding>,
-    /// The longest `upstream.timeout` of all accounts.
-    pub(super) upstream_timeout: Duration,
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
 }

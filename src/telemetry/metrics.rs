@@ -401,7 +401,7 @@ metrics! {
         "Unix time at which the first certificate of a file of server.tls or rest.tls expires, by file"
         absent "without server.tls; `client_ca` without client_ca_file; `rest` without rest.listen";
     auth_failures: Family<AuthLabels, Counter> = "auth_failures",
-        "RPCs without a valid credential of a known caller, by reason";
+        "RPCs and REST requests without a valid credential of a known caller, by reason";
     token_keys_failing: GaugeU64 = "token_keys_failing",
         "1 while fetching the keys of the token issuer (auth.jwt.jwks.url) fails, 0 otherwise";
     unknown_headers: Counter = "unknown_headers",

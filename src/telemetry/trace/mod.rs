@@ -131,15 +131,20 @@ impl Tracing {
     }
 
     /// Continues the trace of the client of a REST request, or begins one. Returns the span of the request, and the trace with this
-    /// span as the parent. `route`: the path, if it is a known one.
-    pub fn rest(&self, headers: &HeaderMap, method: Option<&'static str>, route: Option<&str>) -> (Trace, Span) {
-        let (trace, mut span) = self.server(headers, true, || match (method, route) {
-            (Some(method), Some(route)) => format!("{method} {route}"),
+    /// span as the parent. `endpoint`: its name, such as `LeadManagement.svc/Leads.GetById`, if it is a known one.
+    pub fn rest(
+        &self,
+        headers: &HeaderMap,
+        method: Option<&'static str>,
+        endpoint: Option<&'static str>,
+    ) -> (Trace, Span) {
+        let (trace, mut span) = self.server(headers, true, || match (method, endpoint) {
+            (Some(method), Some(endpoint)) => format!("{method} /v2/{endpoint}"),
             (method, _) => method.unwrap_or("HTTP").to_owned(),
         });
         span.set("http.request.method", method.unwrap_or("_OTHER"));
-        if let Some(route) = route {
-            span.set_with("http.route", || route.to_owned());
+        if let Some(endpoint) = endpoint {
+            span.set_with("http.route", || format!("/v2/{endpoint}"));
         }
         (trace, span)
     }
