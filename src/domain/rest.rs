@@ -31,7 +31,7 @@ pub enum PathError {
     /// A segment has other characters, or is `.` or `..`.
     #[error("a segment of the path may have letters, digits, '.', '_' and '-' only, and may not be '.' or '..'")]
     Characters,
-    /// The path is longer than [`MAX_PATH`].
+    /// The path has more than 2048 characters.
     #[error("the path must have at most 2048 characters")]
     TooLong,
     /// The path is not `/v2/NAME/OPERATION`.
