@@ -506,6 +506,17 @@ async fn one_file_is_imported_by_one_process() {
     let said = fixture.command(&create).await;
     assert!(said.code == Some(2) && said.err.contains("--rejected"), "{said:?}");
     assert_eq!(fixture.read("leads.csv.rejected.csv"), "kept");
+    // An import that was killed before its first row may leave empty files.
+    fixture.write("leads.csv.rejected.csv", "");
+    fixture.write("leads.csv.unknown.csv", "");
+    fixture.write("leads.csv", "EmailAddress\nwhat\n");
+    let said = fixture.command(&create).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(fixture.read("leads.csv.rejected.csv").contains("INVALID_FIELD"));
+    assert_eq!(
+        fixture.files(),
+        ["leads.csv", "leads.csv.rejected.csv"].map(str::to_owned).into()
+    );
 }
 
 /// A connection to the gateway that can be closed.

@@ -15,7 +15,7 @@ mod values;
 mod window;
 
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -363,9 +363,11 @@ fn begin(path: &Path, of: ImportRun) -> Result<(ImportState, UnknownRowPolicy), 
     Ok((found, unsettled))
 }
 
-/// Fails if the file exists.
+/// Fails if the file exists, unless it is empty: an import that was killed while it checked that it can write the file leaves it so.
 fn must_not_exist(path: &Path, option: &str) -> Result<(), String> {
-    if path.exists() {
+    let is_empty = |found: &Metadata| found.is_file() && found.len() == 0;
+    // Not of the file that a link names.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !is_empty(&found)) {
         let name = path.display();
         return Err(format!(
             "{name} exists from another import: move it away, or give another file with {option}"
