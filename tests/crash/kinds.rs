@@ -365,13 +365,16 @@ async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills
     let rows: String = tags.iter().map(|tag| format!("{tag},{tag}@example.com\n")).collect();
     std::fs::write(file, format!("FirstName,EmailAddress\n{rows}")).unwrap();
     let address = process.address.to_string();
+    let [state, rejected, unknown_list] =
+        ["import-state", "rejected.csv", "unknown.csv"].map(|kind| file.with_extension(format!("csv.{kind}")));
+    let [summary, log] = ["import.out", "import.log"].map(|name| account.folder.path().join(name));
     let (mut unknown, mut retries) = (0, 0);
     // The file of the rows whose outcome stays unknown.
     let unknown_rows = loop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leadgate"))
             .args(["import", file.to_str().unwrap(), "--mode", "create", "--addr", &address])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::fs::File::create(account.folder.path().join("import.log")).unwrap())
+            .stdout(std::fs::File::create(&summary).unwrap())
+            .stderr(std::fs::File::create(&log).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -385,20 +388,27 @@ async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills
         let Some(status) = ended else {
             command.kill().await.unwrap();
             kills.fetch_add(1, Ordering::Relaxed);
+            // Killed after its last step: the same command would be another import.
+            if !state.exists() && std::fs::metadata(&summary).unwrap().len() > 0 {
+                assert!(!rejected.exists());
+                break String::new();
+            }
             continue;
         };
         match status.unwrap().code() {
             Some(0) => break String::new(),
+            // No row may be rejected.
+            Some(1) => panic!("{}", std::fs::read_to_string(&rejected).unwrap()),
             Some(3) => {
                 unknown += 1;
                 if unknown == MAX_UNKNOWN {
-                    break std::fs::read_to_string(file.with_extension("csv.unknown.csv")).unwrap();
+                    break std::fs::read_to_string(&unknown_list).unwrap();
                 }
             }
             // The connection to the gateway ended.
             _ => {
                 retries += 1;
-                let log = std::fs::read_to_string(account.folder.path().join("import.log")).unwrap();
+                let log = std::fs::read_to_string(&log).unwrap();
                 assert!(retries < 1000, "{log}");
                 assert!(!log.contains("rejected:"), "{log}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
