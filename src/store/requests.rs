@@ -516,22 +516,24 @@ impl<T: StoredResult> Requests<T> {
 
     /// Returns the stored record of a mutation, after an earlier owner of the tenant can no longer finish it.
     async fn stored_at_last(&self, context: &RequestContext, request: &RequestId) -> Result<Option<StoredRequest>> {
+        let mut stored = self.stored(context, request).await?;
         loop {
-            let stored = self.stored(context, request).await?;
             let is_open = |stored: &StoredRequest| stored.is_of_other_epoch && stored.result.is_none();
             let end = self.earlier_calls_end.filter(|end| Instant::now() < *end);
             let Some(end) = end.filter(|_| stored.as_ref().is_some_and(is_open)) else {
                 return Ok(stored);
             };
-            let pause = tokio::time::sleep_until(end.min(Instant::now() + EARLIER_CALL_INTERVAL));
-            if let Err(error) = context.wait(EARLIER_CALL, pause).await {
-                return Err(match error.kind {
-                    ErrorKind::DeadlineExceeded { .. } => {
-                        Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::not_before(end))
-                    }
-                    _ => error,
-                });
-            }
+            let again = async {
+                let pause = tokio::time::sleep_until(end.min(Instant::now() + EARLIER_CALL_INTERVAL));
+                context.wait(EARLIER_CALL, pause).await?;
+                self.stored(context, request).await
+            };
+            stored = again.await.map_err(|error| match error.kind {
+                ErrorKind::DeadlineExceeded { .. } => {
+                    Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::not_before(end))
+                }
+                _ => error,
+            })?;
         }
     }
 
