@@ -31,8 +31,8 @@ pub enum PathError {
     /// A segment has other characters, or is `.` or `..`.
     #[error("a segment of the path may have letters, digits, '.', '_' and '-' only, and may not be '.' or '..'")]
     Characters,
-    /// The path has more than 2048 characters.
-    #[error("the path must have at most 2048 characters")]
+    /// The path is too long.
+    #[error("the path must have at most {MAX_PATH} characters")]
     TooLong,
     /// The path is not `/v2/NAME/OPERATION`.
     #[error("there is nothing at this path: a path is /v2/SERVICE.svc/OPERATION")]

@@ -32,7 +32,7 @@ use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetActivityTypes;
 pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
-pub use crate::crm::endpoints::is_read as is_rest_read;
+pub use crate::crm::endpoints::{OTHER as OTHER_REST_NAME, is_read as is_rest_read};
 use crate::crm::lead::{CapturedLeadId, ClearWith};
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;

@@ -19,13 +19,13 @@ use super::credentials::{Keys, without_keys};
 use super::errors::{FailedCall, METHODS, RestError};
 use super::execution::Execution;
 use super::public_host;
-use super::request_log::{OTHER_ENDPOINT, RequestLog};
+use super::request_log::RequestLog;
 use super::shared::Shared;
 use crate::audit::RpcAudit;
 use crate::context::Criticality;
 use crate::domain::rest::{PathError, RestCall, RestMethod, RestPath};
 use crate::error::{Error, ErrorKind};
-use crate::gateway::{Gateway, audited_rest_name, is_rest_read, rest_name};
+use crate::gateway::{Gateway, OTHER_REST_NAME, audited_rest_name, is_rest_read, rest_name};
 use crate::grpc::{CRITICALITY, RequestPermit, error_reason, tenant_name};
 use crate::identity::RestCaller;
 use crate::tenant::Tenant;
@@ -62,7 +62,7 @@ pub(super) async fn respond(shared: Arc<Shared>, peer: IpAddr, request: Request<
     let head = head(&parts);
     let method = RestMethod::named(parts.method.as_str()).map(RestMethod::name);
     let endpoint = head.as_ref().ok().map(|head| rest_name(&head.call));
-    let known = endpoint.filter(|name| *name != OTHER_ENDPOINT);
+    let known = endpoint.filter(|name| *name != OTHER_REST_NAME);
     let traced = shared.parts.tracing.rest(headers, method, known);
     let mut log = RequestLog::new(shared.clone(), peer, method, traced);
     log.facts.endpoint = endpoint;
@@ -153,7 +153,7 @@ async fn call(
     };
     let caller = identified.caller.clone();
     facts.caller = Some(caller.name.clone());
-    facts.operation = (facts.endpoint == Some(OTHER_ENDPOINT)).then(|| operation(&head.call));
+    facts.operation = (facts.endpoint == Some(OTHER_REST_NAME)).then(|| operation(&head.call));
     let audit = shared.parts.audit.clone().filter(|_| !head.is_read).map(|audit| {
         let method = audited_rest_name(&head.call);
         Arc::new(RpcAudit::new(audit, &method, &caller.name, &log.id, error_reason))

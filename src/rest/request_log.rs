@@ -9,12 +9,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::shared::Shared;
+use crate::gateway::OTHER_REST_NAME;
 use crate::grpc::RequestPermit;
 use crate::telemetry::metrics::RestRequest;
 use crate::telemetry::trace::{Span, Trace};
 
-/// The endpoint of a request whose path is not known.
-pub(super) const OTHER_ENDPOINT: &str = "other";
 /// The status of a request whose client has closed its connection before the response.
 const CLIENT_CLOSED: u16 = 499;
 
@@ -89,7 +88,7 @@ impl RequestLog {
             // A request with the keys of an account is not one of its callers.
             tenant: facts.tenant.as_deref().filter(|_| facts.caller.is_some()),
             caller: facts.caller.as_deref(),
-            endpoint: facts.endpoint.unwrap_or(OTHER_ENDPOINT),
+            endpoint: facts.endpoint.unwrap_or(OTHER_REST_NAME),
             status,
             took,
             queued: facts.queued,

@@ -363,10 +363,11 @@ fn begin(path: &Path, of: ImportRun) -> Result<(ImportState, UnknownRowPolicy), 
     Ok((found, unsettled))
 }
 
-/// Fails if the file exists, unless it is empty: an import that was killed while it checked that it can write the file leaves it so.
+/// Fails if the file exists, unless it is an empty file. [`RowReport::at`] leaves one if the import is killed while it checks that the
+/// file can be written.
 fn must_not_exist(path: &Path, option: &str) -> Result<(), String> {
     let is_empty = |found: &Metadata| found.is_file() && found.len() == 0;
-    // Not of the file that a link names.
+    // A link always counts as a file that exists.
     if std::fs::symlink_metadata(path).is_ok_and(|found| !is_empty(&found)) {
         let name = path.display();
         return Err(format!(
